@@ -1,0 +1,107 @@
+"""ASR: characters by CTC from two bidirectional LSTM layers (protocol section 4.1, s3prl ``downstream/asr``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from downstreams.common import build, string_rows
+from harness.interface import (
+    Labels,
+    Manifest,
+    Need,
+    Prediction,
+    Row,
+    SlimbenchError,
+    Split,
+    TrainingProtocol,
+    Utterance,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
+"""SUPERB's 32 outputs in its order; ``<s>`` is the CTC blank."""
+END = 2
+SPECIAL = 4
+"""Number of symbols that never appear in a decoded text."""
+
+
+class AutomaticSpeechRecognition:
+    """Character CTC, scored by word error rate, greedy and without a language model."""
+
+    name = "asr"
+    title = "Automatic speech recognition"
+    metric = "wer"
+    secondary: tuple[str, ...] = ("cer",)
+    need: Need = "frames"
+    protocol = TrainingProtocol(
+        steps=200_000,
+        batch=16,
+        optimizer="Adam",
+        learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+        clip=1.0,
+        eval_every=2_000,
+        specaugment=True,
+    )
+    superb_labels = 32
+    croppable = False
+
+    def labels(self, manifest: Manifest) -> Labels:
+        """The fixed 32 symbols."""
+        return Labels((SYMBOLS,))
+
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+        """:class:`downstreams.heads.RecurrentHead`; sizes ``project`` and ``hidden``."""
+        return build("RecurrentHead", width, classes, sizes)
+
+    def target(self, utterance: Utterance, labels: Labels) -> list[int]:
+        """Characters of the text with ``|`` for each space, a last ``|`` and ``</s>``.
+
+        Raises:
+            SlimbenchError: the text is empty or has a character outside of SUPERB's table.
+        """
+        text = normal(utterance.text)
+        if not text:
+            raise SlimbenchError("the text is empty; ASR needs the words that were said.")
+        table = {symbol: index for index, symbol in enumerate(labels.slots[0])}
+        spelled = text.replace(" ", "|") + "|"
+        unknown = sorted({repr(c) for c in spelled if c not in table})
+        if unknown:
+            raise SlimbenchError(f"the text has {', '.join(unknown)}; spell it with A-Z, ' and spaces only.")
+        return [table[c] for c in spelled] + [END]
+
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], labels: Labels) -> Tensor:
+        """CTC loss per item (N,) of logits (N, T, 32)."""
+        from downstreams import ctc
+
+        return ctc.loss(output, lengths, targets)
+
+    def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
+        """Greedy texts; special symbols are dropped."""
+        from downstreams import ctc
+
+        symbols = labels.slots[0]
+        spelled = ("".join(symbols[i] for i in best if i >= SPECIAL) for best in ctc.greedy(output, lengths))
+        return [normal(text.replace("|", " ")) for text in spelled]
+
+    def rows(
+        self, manifest: Manifest, split: Split, predictions: Mapping[str, Prediction], labels: Labels
+    ) -> list[Row]:
+        """One row per utterance: normalised text against greedy text."""
+        return string_rows(manifest, split, predictions, lambda utterance: normal(utterance.text))
+
+    def remarks(self, targets: Sequence[Sequence[int]], frames: Sequence[int]) -> list[str]:
+        """Says how many training utterances are too short for their text."""
+        from downstreams import ctc
+
+        return ctc.remarks(targets, frames)
+
+
+def normal(text: str) -> str:
+    """Upper case, single spaces."""
+    return " ".join(text.upper().split())
+
+
+ASR = AutomaticSpeechRecognition()

@@ -1,0 +1,193 @@
+"""SUPERB's heads. ``forward(x, lengths)`` takes one trial, ``stacked`` all trials of a probe at once.
+
+Parameter counts equal SUPERB's at its sizes (protocol section 4.0); ``sizes`` shrinks them for small suites.
+A stacked forward gets the parameters with a leading trial axis R and x (R, B, T, D), and computes for each trial
+what ``forward`` does; the linear heads and the x-vector leave that to :func:`torch.func.vmap` in the harness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """Boolean (B, T): true where a frame is valid."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+class FrameHead(nn.Module):
+    """Linear → Linear on every frame (PR; s3prl ``downstream/model.py`` FrameLevel after a projector).
+
+    There is no activation between the two, so their product is applied: the same map at a fraction of the cost.
+    """
+
+    def __init__(self, width: int, classes: int, project: int = 256) -> None:
+        super().__init__()
+        self.projector = nn.Linear(width, project)
+        self.linear = nn.Linear(project, classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, T, C) of x (B, T, D)."""
+        weight = self.linear.weight @ self.projector.weight
+        bias = F.linear(self.projector.bias, self.linear.weight, self.linear.bias)
+        return F.linear(x, weight, bias)
+
+
+class UtteranceHead(nn.Module):
+    """Linear → mean over valid frames → Linear (KS, IC, SID, ER; s3prl ``downstream/model.py`` UtteranceLevel).
+
+    Accepts time means (B, D) as well as frames (B, T, D): the mean commutes with the first Linear.
+    """
+
+    def __init__(self, width: int, classes: int, project: int = 256) -> None:
+        super().__init__()
+        self.projector = nn.Linear(width, project)
+        self.linear = nn.Linear(project, classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, C) of x (B, T, D) or (B, D)."""
+        hidden = self.projector(x)
+        if hidden.dim() == 3:
+            mask = frame_mask(lengths, hidden.shape[1])
+            hidden = hidden.masked_fill(~mask[..., None], 0.0).sum(1) / lengths[:, None]
+        logits: Tensor = self.linear(hidden)
+        return logits
+
+
+class RecurrentHead(nn.Module):
+    """Linear → two bidirectional LSTM layers, each with dropout → Linear (ASR; s3prl ``downstream/asr/model.py``).
+
+    The two directions run as plain LSTMs over padded batches; the backward one reads each utterance reversed
+    within its own length, which equals a packed sequence and is several times faster on a CPU.
+    """
+
+    dropout = 0.2
+
+    def __init__(self, width: int, classes: int, project: int = 1024, hidden: int = 1024) -> None:
+        super().__init__()
+        self.projector = nn.Linear(width, project)
+        self.rnn1 = nn.LSTM(project, hidden, batch_first=True, bidirectional=True)
+        self.rnn2 = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * hidden, classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, T, C) of x (B, T, D)."""
+        return self._trial(dict(self.named_parameters()), x, lengths, None)
+
+    def stacked(
+        self, params: Mapping[str, Tensor], x: Tensor, lengths: Tensor, noise: Sequence[torch.Generator] | None
+    ) -> Tensor:
+        """Logits (R, B, T, C) of x (R, B, T, D); ``noise`` holds one dropout generator per trial in training."""
+        names = list(params)
+        trials = zip(*(params[name].unbind(0) for name in names), strict=True)
+        outputs = [
+            self._trial(dict(zip(names, values, strict=True)), x[r], lengths, noise[r] if noise else None)
+            for r, values in enumerate(trials)
+        ]
+        return torch.stack(outputs)
+
+    def _trial(
+        self, params: Mapping[str, Tensor], x: Tensor, lengths: Tensor, noise: torch.Generator | None
+    ) -> Tensor:
+        flip = reversal(lengths, x.shape[1])
+        x = F.linear(x, params["projector.weight"], params["projector.bias"])
+        for layer in ("rnn1", "rnn2"):
+            x = self._drop(_bidirectional(params, layer, x, flip), noise)
+        return F.linear(x, params["linear.weight"], params["linear.bias"])
+
+    def _drop(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        if not self.training or noise is None:
+            return F.dropout(x, self.dropout, self.training)
+        keep = 1.0 - self.dropout
+        return x * torch.empty_like(x, requires_grad=False).bernoulli_(keep, generator=noise).div_(keep)
+
+
+def reversal(lengths: Tensor, frames: int) -> Tensor:
+    """Indices (B, T) that reverse each utterance within its length and leave padding in place."""
+    position = torch.arange(frames, device=lengths.device).expand(len(lengths), frames)
+    mirrored = lengths[:, None] - 1 - position
+    return torch.where(mirrored >= 0, mirrored, position)
+
+
+def _bidirectional(params: Mapping[str, Tensor], layer: str, x: Tensor, flip: Tensor) -> Tensor:
+    """(B, T, 2H) of x (B, T, I), as ``nn.LSTM`` on a packed batch gives at valid frames."""
+    backward = _lstm(params, layer, "_reverse", _take(x, flip))
+    return torch.cat([_lstm(params, layer, "", x), _take(backward, flip)], dim=-1)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Reorder the frames of x (B, T, I) by index (B, T)."""
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def _lstm(params: Mapping[str, Tensor], layer: str, suffix: str, x: Tensor) -> Tensor:
+    """One direction of one LSTM layer over x (B, T, I)."""
+    weights = [params[f"{layer}.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    state = x.new_zeros(1, x.shape[0], weights[1].shape[1])
+    output: Tensor = torch.lstm(x, (state, state), weights, True, 1, 0.0, True, False, True)[0]
+    return output
+
+
+class SpeakerHead(nn.Module):
+    """Linear → x-vector TDNN → statistics pooling → two Linear + ReLU, and AM-softmax (ASV).
+
+    Source: s3prl ``downstream/sv_voxceleb1/model.py``. In training mode the output is s · cos against each training
+    speaker; in eval mode it is the embedding after the first Linear + ReLU, of unit length. s3prl pools one padded
+    frame of the shorter utterances of a batch; here exactly the valid frames are pooled.
+    """
+
+    scale = 30.0
+    margin = 0.4
+    layers = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
+    """(frames, dilation) of the TDNN layers."""
+    context = 14
+    """Frames that the TDNN layers consume."""
+    min_frames = context + 2
+    """Fewest frames of an utterance: the standard deviation needs two outputs of the TDNN."""
+
+    def __init__(
+        self, width: int, classes: int, project: int = 512, channels: int = 512, pool: int = 1500, embed: int = 512
+    ) -> None:
+        super().__init__()
+        self.projector = nn.Linear(width, project)
+        sizes = (project, channels, channels, channels, channels, pool)
+        self.tdnn = nn.ModuleList(
+            nn.Linear(sizes[i] * taps, sizes[i + 1]) for i, (taps, _) in enumerate(self.layers)
+        )
+        self.embed1 = nn.Linear(2 * pool, embed)
+        self.embed2 = nn.Linear(embed, embed)
+        self.speakers = nn.Parameter(torch.empty(embed, classes))
+        nn.init.xavier_normal_(self.speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, speakers) scaled cosines in training, (B, embed) unit embeddings otherwise, of x (B, T, D)."""
+        x = self.projector(x)
+        for (taps, dilation), linear in zip(self.layers, self.tdnn, strict=True):
+            x = F.relu(linear(spliced(x, taps, dilation)))
+        embedding = F.relu(self.embed1(statistics(x, lengths - self.context)))
+        if not self.training:
+            return F.normalize(embedding, dim=-1)
+        embedding = F.relu(self.embed2(embedding))
+        return self.scale * (F.normalize(embedding, dim=-1) @ F.normalize(self.speakers, dim=0))
+
+
+def spliced(x: Tensor, taps: int, dilation: int) -> Tensor:
+    """Each frame beside its right neighbours: (B, T − (taps − 1) · dilation, taps · D) of x (B, T, D)."""
+    if taps == 1:
+        return x
+    frames = x.shape[1] - (taps - 1) * dilation
+    return torch.cat([x[:, k * dilation : k * dilation + frames] for k in range(taps)], dim=-1)
+
+
+def statistics(x: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and unbiased standard deviation over valid frames, (B, 2 · D) of x (B, T, D)."""
+    mask = frame_mask(lengths, x.shape[1])[..., None]
+    mean = x.masked_fill(~mask, 0.0).sum(1) / lengths[:, None]
+    variance = (x - mean[:, None]).masked_fill(~mask, 0.0).square().sum(1) / (lengths[:, None] - 1)
+    varies = variance > 0
+    std = torch.where(varies, variance, 1.0).sqrt()  # the gradient of torch.std is 0 where nothing varies
+    return torch.cat([mean, torch.where(varies, std, 0.0)], dim=-1)

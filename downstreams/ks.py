@@ -1,0 +1,21 @@
+"""KS: keyword spotting (protocol section 4.3, s3prl ``downstream/speech_commands``)."""
+
+from __future__ import annotations
+
+from downstreams.common import Classifier
+from harness.interface import TrainingProtocol
+
+KS = Classifier(
+    name="ks",
+    title="Keyword spotting",
+    superb_labels=12,
+    protocol=TrainingProtocol(
+        steps=200_000,
+        batch=32,
+        optimizer="Adam",
+        learning_rates=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+        clip=1.0,
+        eval_every=5_000,
+        balanced=True,
+    ),
+)

@@ -1,0 +1,182 @@
+"""The card: one YAML file that describes one upstream, read with a strict schema, and its weights, checked."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.identity import digest_weights, weight_files
+from harness.interface import SlimbenchError
+
+_CARD_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("name", "title", "adapter", "weights", "sha256", "family", "teacher"), str),
+    **dict.fromkeys(("licence", "source", "exposes"), str),
+    **dict.fromkeys(("depth", "width"), int),
+    "options": dict,
+}
+_CARD_REQUIRED = ("name", "title", "adapter", "licence", "source", "exposes")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One upstream, as its YAML file describes it.
+
+    Attributes:
+        name: what the user types; letters, digits, ``_``, ``-`` and ``.``.
+        title: what tables show.
+        adapter: ``"package.module:attribute"``, called as ``adapter(card, device)``.
+        licence: of the weights.
+        source: where the weights come from.
+        exposes: which states, taken at which point of a layer.
+        weights: weight file or model folder; relative paths start at the card's folder, ``${VARIABLES}`` are
+            replaced; ``None`` where the upstream has no weights.
+        sha256: digest of the weights, see :func:`harness.identity.digest_weights`.
+        family: kind of model, for example ``hubert``.
+        depth: number of layers, ``None`` where there are none.
+        width: dimension of the exposed states.
+        teacher: name of the upstream that this one was distilled from.
+        options: settings of the adapter.
+        file: the YAML file.
+        packaged: the card came with an installed package, so that its weights must be pinned.
+    """
+
+    name: str
+    title: str
+    adapter: str
+    licence: str
+    source: str
+    exposes: str
+    weights: Path | None = None
+    sha256: str | None = None
+    family: str | None = None
+    depth: int | None = None
+    width: int | None = None
+    teacher: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    file: Path = Path()
+    packaged: bool = False
+
+    def settings(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The card's options over an adapter's defaults.
+
+        Raises:
+            SlimbenchError: the card sets an option that the adapter does not have.
+        """
+        for key in self.options:
+            if key not in defaults:
+                raise SlimbenchError(f"{self.file}: unknown option {key!r}{hint(key, defaults)}; remove or correct it.")
+        return {**defaults, **self.options}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> SlimbenchError:
+    """The error for a name that nobody has registered, with the nearest known name."""
+    names = sorted(known)
+    return SlimbenchError(f"No {kind} is called {name!r}{hint(name, names)}; known: {', '.join(names) or 'none'}.")
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` for the nearest known name, or nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def read_card(file: Path, packaged: bool = False) -> Card:
+    """Read and check one card.
+
+    Raises:
+        SlimbenchError: the file is missing, not YAML, or a field is unknown, missing or of the wrong type.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SlimbenchError(f"Cannot read the card {file}: {error.strerror or error}; check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SlimbenchError(f"{file} is not valid YAML: {' '.join(str(error).split())}; correct it.") from error
+    if not isinstance(values, dict):
+        raise SlimbenchError(f"{file}: a card is a mapping of fields to values; see the built-in cards.")
+    _check_fields(file, values)
+    values = {key: value for key, value in values.items() if value is not None}
+    if "weights" in values:
+        values["weights"] = _weights_path(file.parent, values["weights"])
+    return Card(**values, file=file, packaged=packaged)
+
+
+def _weights_path(folder: Path, text: str) -> Path:
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:  # the variable is not set: nothing can be there
+        return Path(text)
+    return Path(os.path.normpath(folder / Path(expanded).expanduser()))
+
+
+def _check_fields(file: Path, values: Mapping[Any, Any]) -> None:
+    for key, value in values.items():
+        if key not in _CARD_TYPES:
+            raise SlimbenchError(f"{file}: unknown field {key!r}{hint(str(key), _CARD_TYPES)}; remove or correct it.")
+        if value is not None and (not isinstance(value, _CARD_TYPES[key]) or isinstance(value, bool)):
+            kind = {str: "text", int: "a whole number", dict: "a mapping"}[_CARD_TYPES[key]]
+            raise SlimbenchError(f"{file}: field {key!r} must be {kind}, not {value!r}; correct it.")
+    for key in _CARD_REQUIRED:
+        if not values.get(key):
+            raise SlimbenchError(f"{file}: field {key!r} is missing; add it.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", values["name"]):
+        raise SlimbenchError(
+            f"{file}: the name {values['name']!r} must be of letters, digits, '_', '-', '.'; correct it."
+        )
+    if values.get("sha256") and not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
+        raise SlimbenchError(f"{file}: field 'sha256' must be 64 hexadecimal digits; correct it.")
+
+
+def available(card: Card) -> bool:
+    """Whether the upstream's weights are on this machine, or it needs none."""
+    return card.weights is None or any(file.is_file() for file in weight_files(card.weights))
+
+
+def pin(card_file: Path) -> str:
+    """Write the digest of a card's weights into its ``sha256`` line and return it. The rest of the file stays.
+
+    Raises:
+        SlimbenchError: the card has no weights, or they are not here.
+    """
+    pinned = read_card(card_file)
+    if pinned.weights is None:
+        raise SlimbenchError(f"{card_file} has no weights, so that there is nothing to pin.")
+    digest = digest_weights(pinned.weights)
+    lines = [line for line in card_file.read_text(encoding="utf-8").splitlines() if not line.startswith("sha256:")]
+    place = next(index for index, line in enumerate(lines) if line.startswith("weights:"))
+    lines.insert(place + 1, f"sha256: {digest}")
+    card_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return digest
+
+
+def check_weights(card: Card) -> None:
+    """Check that a card's weights are here and are the ones that it names.
+
+    Raises:
+        SlimbenchError: they are missing, they have another SHA-256, or a packaged card has none for weights beside it.
+    """
+    if card.weights is None:
+        return
+    if not available(card):
+        raise SlimbenchError(
+            f"The weights of {card.name} are not here: put them at {card.weights}"
+            f"{' and set that variable' if '$' in str(card.weights) else ''} (source: {card.source})."
+        )
+    if card.sha256 is None:
+        if card.packaged and card.weights.resolve().is_relative_to(card.file.resolve().parent.parent):
+            raise SlimbenchError(
+                f"{card.file}: the weights beside this card are not pinned; fill in sha256 with harness.registry.pin."
+            )
+        return
+    digest = digest_weights(card.weights)
+    if digest != card.sha256:
+        raise SlimbenchError(
+            f"{card.weights} has SHA-256 {digest}, but its card {card.file} says {card.sha256}; "
+            "restore the file, or give changed weights a card of their own."
+        )

@@ -1,0 +1,171 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import listing, registry
+from harness.interface import SlimbenchError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        The exit status: 0; 2 after bad input, with one sentence on stderr; 130 after an interruption.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Idle threads must sleep: libgomp's spinning ones take the cores away from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    try:
+        options = _parser(given).parse_args(given)
+        status: int | None = options.run(options)
+    except SlimbenchError as error:
+        print(f"slimbench: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"slimbench: {error.filename or 'the disk'}: no space left; make room and repeat the command, it goes on.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\nslimbench: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status or 0
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slimbench",
+        description="SUPERB-style benchmark for compressed self-supervised speech models.",
+        epilog="'slimbench VERB --help' shows the options of a verb.",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_bench(verbs)
+    _add_list(verbs)
+    results = verbs.add_parser("results", help="list the records", description="List the records.")
+    results.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)"
+    )
+    results.add_argument("--json", action="store_true", help="one object per record")
+    results.set_defaults(run=_results)
+    # A verb of a plug-in is imported only when it is the one that was asked for.
+    for name, add in registry.verbs().items():
+        if name in given[:1]:
+            add(verbs)
+        else:
+            verbs.add_parser(name, help=f"see 'slimbench {name} --help'", add_help=False)
+    return parser
+
+
+def _add_bench(verbs: Any) -> None:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--upstream", required=True, metavar="NAME", help="name of a card, or path of a card file")
+    common.add_argument(
+        "--suite", default="embedded", metavar="NAME", help="name of a suite, or path of its file (default: embedded)"
+    )
+    common.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of data, for suites that do not make their own"
+    )
+    common.add_argument("--tasks", default="", metavar="A,B", help="only these tasks (default: all of the suite)")
+    common.add_argument("--seeds", type=_positive, metavar="N", help="seeds per learning rate (default: the suite's)")
+    common.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    common.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
+    common.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="where records go (default: results)"
+    )
+    common.add_argument(
+        "--cache", type=Path, default=Path("cache"), metavar="DIR", help="where data and features go (default: cache)"
+    )
+    for name, action, text in (
+        ("plan", _plan, "say what a bench would do and what it costs, and do nothing"),
+        ("bench", _bench, "run an upstream on a suite; what has a record is not run again"),
+    ):
+        verb = verbs.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+        verb.set_defaults(run=action)
+
+
+def _add_list(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "list", help="list upstreams, tasks or suites", description="List upstreams, tasks or suites."
+    )
+    verb.add_argument("what", choices=("upstreams", "tasks", "suites"))
+    verb.add_argument("--json", action="store_true", help="with all fields, as JSON")
+    verb.add_argument("--available", action="store_true", help="only upstreams whose weights are here")
+    verb.add_argument(
+        "--width",
+        type=_positive,
+        metavar="D",
+        help="tasks: parameters of each head at SUPERB's label counts on width D",
+    )
+    verb.set_defaults(run=_list)
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def _list(options: argparse.Namespace) -> None:
+    if options.what == "upstreams":
+        rows = listing.upstreams(options.available)
+    elif options.what == "tasks":
+        rows = listing.tasks(options.width)
+    else:
+        rows = listing.suites()
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if options.json else listing.text(rows))
+
+
+def _results(options: argparse.Namespace) -> None:
+    from harness import records
+
+    found = records.load_all(options.results)
+    if options.json:
+        print(json.dumps([records.summary(record) for record in found], indent=2, ensure_ascii=False))
+        return
+    from harness import show
+
+    print(show.console(found))
+
+
+def _options(options: argparse.Namespace) -> Any:
+    from harness.run import Options
+
+    tasks = tuple(options.tasks.replace(",", " ").split())
+    given = {name: getattr(options, name) for name in ("upstream", "suite", "data", "seeds", "device", "threads")}
+    return Options(**given, tasks=tasks, results=options.results, cache=options.cache)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from harness import plan, run
+
+    print(plan.describe(run.prepare(_options(options)).plan))
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from harness import run, show
+
+    records, new = run.bench(_options(options))
+    print(show.console(records))
+    if not new:
+        return 0
+    return main(["report", "--results", str(options.results)])

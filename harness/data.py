@@ -1,0 +1,91 @@
+"""The data of a suite: made on this machine once and kept, or the user's own folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import kept, registry
+from harness.identity import digest_json
+from harness.interface import SlimbenchError
+from harness.processes import alive
+from harness.progress import Progress, say
+from harness.suite import Suite
+
+_SEAL = ".built.json"
+
+
+def folder(suite: Suite, data: Path | None, cache: Path) -> Path:
+    """Where the data of a suite lie, or will lie once they are made.
+
+    Raises:
+        SlimbenchError: the suite has no builder and no folder was named, or the folder is not there.
+    """
+    if data is not None:
+        if not data.is_dir():
+            raise SlimbenchError(f"{data}: no such data folder; correct DATA (slimbench: --data).")
+        return data
+    if suite.builder is None:
+        raise SlimbenchError(
+            f"suite {suite.name} runs on data that you bring: name their folder with DATA=folder (slimbench: --data); "
+            "docs/data.md describes its layout."
+        )
+    recipe = digest_json({"builder": suite.builder, "seed": suite.seed, "digest": suite.digest})
+    return cache / "data" / f"{suite.name}-{recipe[:12]}"
+
+
+def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple[Path, list[str]]:
+    """Make the data of a suite unless they are there; they appear whole or not at all.
+
+    Returns:
+        Their folder, and what a reader of the records must know of them.
+
+    Raises:
+        SlimbenchError: the data cannot be made, or were changed after they were made.
+    """
+    target = folder(suite, data, cache)
+    if data is not None or suite.builder is None:
+        return target, []
+    if not target.exists():
+        _build(suite, suite.builder, target, workers)
+    digest = _digest_of(suite.builder)(target)
+    if kept.read(target / _SEAL) != {"digest": digest}:
+        raise SlimbenchError(
+            f"{target}: the data were changed after they were made; delete the folder, it is made again."
+        )
+    if suite.digest is not None and digest != suite.digest:
+        note = (
+            f"the data of suite {suite.name} made here have digest {digest[:12]}, those of the published tables "
+            f"{suite.digest[:12]}: compare scores from this machine only with each other"
+        )
+        return target, [note]
+    return target, []
+
+
+def _build(suite: Suite, builder: str, target: Path, workers: int) -> None:
+    build = registry.resolve(builder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f"{target.name}.partial-*"):
+        if not alive(int(stale.name.rpartition("-")[2])):
+            shutil.rmtree(stale)
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        with Progress(f"make suite {suite.name}", 1, "utterances") as progress:
+            build(partial, suite.seed, workers, progress)
+        kept.write(partial / _SEAL, {"digest": _digest_of(builder)(partial)})
+        partial.rename(target)
+    except OSError:
+        if not target.exists():  # another run made it in the meantime otherwise
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    say(f"made suite {suite.name} in {target}")
+
+
+def _digest_of(builder: str) -> Callable[[Path], str]:
+    digest: Callable[[Path], str] = registry.resolve(f"{builder.partition(':')[0]}:digest")
+    return digest

@@ -1,0 +1,247 @@
+"""The shared vocabulary of slimbench: what flows between upstreams, tasks, the store and the records.
+
+Nothing here does work; every other module speaks in these terms. Importing this module does not import
+torch, so that ``slimbench list`` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAMPLE_RATE = 16_000
+"""Samples per second of every waveform that reaches an upstream."""
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class SlimbenchError(Exception):
+    """Bad input: one clear sentence that names the file and the remedy. The CLI prints it and exits with 2."""
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What an upstream makes of a batch of waveforms.
+
+    Attributes:
+        states: L tensors of shape (B, T, D), float; index 0 is nearest the input.
+        lengths: (B,) int64, valid frames per utterance.
+        frame_ms: time between two frames, in milliseconds.
+    """
+
+    states: Sequence[Tensor]
+    lengths: Tensor
+    frame_ms: float
+
+
+@runtime_checkable
+class Upstream(Protocol):
+    """A frozen model behind one interface.
+
+    The states of an utterance must not depend on what else is in the batch. Where a model cannot promise that,
+    ``batch_invariant`` is false and the harness encodes its utterances in batches of equal length.
+    """
+
+    name: str
+    fingerprint: str
+    """Content key: digest of weight bytes, adapter version and exposure settings. Never of a name."""
+    num_states: int
+    width: int
+    frame_ms: float
+    min_samples: int
+    """Fewest samples that yield one frame."""
+    batch_invariant: bool
+
+    def encode(self, waves: Tensor, lengths: Tensor) -> HiddenStates:
+        """Encode ``waves`` (B, S) float32 at 16 kHz, zero-padded; ``lengths`` (B,) valid samples."""
+        ...
+
+    def module(self) -> nn.Module | None:
+        """The module that is exposed, for parameter and MAC counts; ``None`` where there are no weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row of a manifest.
+
+    ``start`` and ``seconds`` cut the utterance out of a longer file; ``start=None`` takes the whole file.
+    ``row`` is the line in the manifest file (the header is line 1), for messages.
+    """
+
+    id: str
+    split: Split
+    path: Path
+    speaker: str
+    text: str
+    label: str
+    start: float | None
+    seconds: float
+    row: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One speaker-verification trial: same speaker or not, and the two utterance ids."""
+
+    same: bool
+    enrol: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All utterances of one task in one suite.
+
+    Attributes:
+        task: the task that this manifest serves.
+        file: where it was read from.
+        utterances: rows in file order; ids are unique.
+        trials: speaker-verification trials per split, empty for other tasks.
+        digest: SHA-256 of the manifest's content (rows and trials, not of the audio).
+    """
+
+    task: str
+    file: Path
+    utterances: tuple[Utterance, ...]
+    trials: Mapping[Split, tuple[Trial, ...]] = field(default_factory=dict)
+    digest: str = ""
+
+    def split(self, name: Split) -> tuple[Utterance, ...]:
+        """The utterances of one split, in file order."""
+        return tuple(u for u in self.utterances if u.split == name)
+
+
+Need = Literal["pooled", "frames"]
+"""What a task reads per utterance.
+
+``pooled``: (L, D) time means, exact for heads that are linear → mean → linear, because the mean commutes with
+the layer sum and the first linear map. ``frames``: (L, T, D).
+"""
+
+
+@dataclass(frozen=True)
+class TrainingProtocol:
+    """How the probes of a task are trained: SUPERB's values in the task file, changes to them in the suite file.
+
+    Attributes:
+        steps: optimiser updates.
+        batch: utterances per update (batch × accumulation of s3prl).
+        optimizer: name of the ``torch.optim`` class, used with its defaults.
+        learning_rates: the grid.
+        clip: global L2 norm to which the gradient of each trial is clipped.
+        eval_every: updates between two looks at dev.
+        layer_lr: factor on the learning rate of the layer weights (1 in SUPERB).
+        max_seconds: longer training utterances are cropped at random to this; ``None`` keeps them whole.
+        specaugment: mask the mixed features in training (ASR in SUPERB).
+        balanced: draw training utterances with replacement, every class equally often (KS in SUPERB).
+        head: sizes of the head that differ from SUPERB's, by name.
+    """
+
+    steps: int
+    batch: int
+    optimizer: Literal["Adam", "AdamW"]
+    learning_rates: tuple[float, ...]
+    clip: float
+    eval_every: int
+    layer_lr: float = 1.0
+    max_seconds: float | None = None
+    specaugment: bool = False
+    balanced: bool = False
+    head: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The output vocabulary of a head.
+
+    ``slots`` holds one tuple of values per output group: one group for a classifier, three for intents, and for
+    CTC one group with the blank at index 0. ``size`` is the number of logits.
+    """
+
+    slots: tuple[tuple[str, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Number of logits of the head."""
+        return sum(len(values) for values in self.slots)
+
+
+Prediction = str | list[float]
+"""What a probe says of one utterance: text, phones or a label as a string; an embedding as a list of floats."""
+
+Row = dict[str, Any]
+"""One scored item, JSON-able, as it stands in a record.
+
+Utterances: ``{"id", "speaker", "ref", "hyp"}``. Verification trials: ``{"enrol", "test", "speakers": [a, b],
+"same": bool, "score": float}``.
+"""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One downstream task: labels, head, loss, decode, rows. Stateless; every method is pure."""
+
+    name: str
+    title: str
+    metric: str
+    """Name of the main metric in :mod:`harness.metrics`, e.g. ``wer``."""
+    secondary: tuple[str, ...]
+    """Further metrics reported from the same rows."""
+    need: Need
+    protocol: TrainingProtocol
+    """SUPERB's own values."""
+    superb_labels: int
+    """Number of logits in SUPERB, for parameter counts."""
+
+    def labels(self, manifest: Manifest) -> Labels:
+        """The output vocabulary, from the train split (or fixed)."""
+        ...
+
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+        """The head: ``forward(x, lengths)`` with x (B, T, D), or (B, D) time means where ``need`` is pooled."""
+        ...
+
+    def target(self, utterance: Utterance, labels: Labels) -> list[int]:
+        """Target indices of one utterance. Raises :class:`SlimbenchError` for a label the train split lacks."""
+        ...
+
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], labels: Labels) -> Tensor:
+        """Loss per item (N,), of output (N, …) with ``lengths`` (N,) valid frames."""
+        ...
+
+    def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
+        """Predictions of N items from the head's output in eval mode."""
+        ...
+
+    def rows(
+        self, manifest: Manifest, split: Split, predictions: Mapping[str, Prediction], labels: Labels
+    ) -> list[Row]:
+        """What :mod:`harness.metrics` scores: one row per utterance of the split, or per trial."""
+        ...
+
+
+class FeatureSource(Protocol):
+    """Stored features of one upstream, by utterance id."""
+
+    num_states: int
+    width: int
+    frame_ms: float
+
+    def pooled(self, ids: Sequence[str]) -> Tensor:
+        """Per-layer time means (N, L, D), float32."""
+        ...
+
+    def frames(self, utterance_id: str) -> Tensor:
+        """All states of one utterance (L, T, D), in the stored dtype."""
+        ...
+
+    def num_frames(self, utterance_id: str) -> int:
+        """T of one utterance, without reading its frames."""
+        ...

@@ -1,0 +1,76 @@
+"""What ``slimbench list`` shows. No model and no task is imported, unless heads are to be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness import registry, suite
+
+
+def upstreams(available: bool) -> list[dict[str, Any]]:
+    """All cards, or those whose weights are here."""
+    rows = []
+    for card in registry.cards().values():
+        here = registry.available(card)
+        if here or not available:
+            fields = ("name", "title", "family", "depth", "width", "teacher", "licence", "source", "exposes")
+            rows.append(
+                {**{field: getattr(card, field) for field in fields}, "available": here, "file": str(card.file)}
+            )
+    return rows
+
+
+def tasks(width: int | None) -> list[dict[str, Any]]:
+    """All tasks; given a width, with the parameters of SUPERB's head on it, layer weights not counted."""
+    if width is None:
+        return [{"name": name} for name in registry.task_names()]
+    import torch
+
+    rows = []
+    for name in registry.task_names():
+        task = registry.task(name)
+        with torch.device("meta"):
+            head = task.head(width, task.superb_labels, {})
+        count = sum(parameter.numel() for parameter in head.parameters())
+        about = {"title": task.title, "metric": task.metric, "need": task.need, "labels": task.superb_labels}
+        rows.append({"name": name, **about, "width": width, "head_parameters": count})
+    return rows
+
+
+def suites() -> list[dict[str, Any]]:
+    """All suites."""
+    rows = []
+    for name in registry.suite_files():
+        found = suite.load(name)
+        needs_data = found.builder is None
+        rows.append(
+            {
+                "name": name,
+                "title": found.title,
+                "needs_data": needs_data,
+                "tasks": list(found.tasks),
+                "about": found.about,
+            }
+        )
+    return rows
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as aligned columns; long fields are left to the JSON form."""
+    shown = (
+        [key for key in rows[0] if key not in ("about", "exposes", "licence", "source", "file", "teacher")]
+        if rows
+        else []
+    )
+    table = [shown, *([_cell(row[key]) for key in shown] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "-" if value is None else str(value)

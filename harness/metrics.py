@@ -1,0 +1,146 @@
+"""Scores from rows: WER, CER and PER by jiwer, accuracy, EER by scikit-learn. All in percent.
+
+Every metric but EER is a ratio of sums over utterances, as in SUPERB (never a mean over batches); ``counts``
+gives its two sums per row, so that resampling needs no second scoring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jiwer
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import interp1d
+from scipy.optimize import brentq
+from sklearn.metrics import roc_curve
+
+from harness.interface import Row, SlimbenchError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score is called, its unit, and which way is better."""
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+
+    @property
+    def worst(self) -> float:
+        """A value that any real score beats: what a diverged trial is given."""
+        return -math.inf if self.higher_is_better else math.inf
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether score ``a`` is strictly better than score ``b``."""
+        return a > b if self.higher_is_better else a < b
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            Metric("wer", "word error rate", "%", higher_is_better=False),
+            Metric("cer", "character error rate", "%", higher_is_better=False),
+            Metric("per", "phone error rate", "%", higher_is_better=False),
+            Metric("accuracy", "accuracy", "%", higher_is_better=True),
+            Metric("eer", "equal error rate", "%", higher_is_better=False),
+        )
+    }
+)
+
+
+def metric(name: str) -> Metric:
+    """The metric called ``name``.
+
+    Raises:
+        SlimbenchError: no metric has that name.
+    """
+    if name not in METRICS:
+        raise SlimbenchError(f"Unknown metric '{name}'; use one of {', '.join(sorted(METRICS))}.")
+    return METRICS[name]
+
+
+def score(name: str, rows: Sequence[Row]) -> float:
+    """The score of ``rows`` under the metric ``name``, in percent.
+
+    Raises:
+        SlimbenchError: unknown metric, no rows, rows that it cannot score.
+    """
+    if metric(name).name == "eer":
+        same, scores = trial_arrays(rows)
+        return equal_error_rate(same, scores)
+    numerator, denominator = counts(name, rows)
+    return float(100.0 * numerator.sum() / denominator.sum())
+
+
+def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    """Numerator and denominator per row, each (N,): score = 100 · Σ numerator / Σ denominator.
+
+    Raises:
+        SlimbenchError: unknown metric, ``eer`` (not a ratio of sums), no rows, an empty reference.
+    """
+    if metric(name).name == "eer":
+        raise SlimbenchError("The equal error rate has no counts per row; score its trials with harness.metrics.score.")
+    if not rows:
+        raise SlimbenchError(f"There are no rows to score with {name}; give it a split with utterances.")
+    references = [str(row["ref"]) for row in rows]
+    hypotheses = [str(row["hyp"]) for row in rows]
+    if name == "accuracy":
+        right = [ref == hyp for ref, hyp in zip(references, hypotheses, strict=True)]
+        return np.asarray(right, dtype=np.float64), np.ones(len(rows))
+    for row, reference in zip(rows, references, strict=True):
+        if not reference.strip():
+            raise SlimbenchError(f"Utterance {row.get('id')} has an empty reference; give it a text to compute {name}.")
+    return _edit_counts(references, hypotheses, characters=name == "cer")
+
+
+def _edit_counts(references: list[str], hypotheses: list[str], characters: bool) -> tuple[Floats, Floats]:
+    """Edits and reference tokens per pair, from jiwer's alignments."""
+    process = jiwer.process_characters if characters else jiwer.process_words
+    output = process(references, hypotheses)
+    edits = [sum(_edits(chunk) for chunk in chunks) for chunks in output.alignments]
+    lengths = [len(tokens) for tokens in output.references]
+    return np.asarray(edits, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+
+
+def _edits(chunk: Any) -> int:
+    """Errors in one chunk of a jiwer alignment."""
+    if chunk.type == "equal":
+        return 0
+    return int(max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx))
+
+
+def trial_arrays(rows: Sequence[Row]) -> tuple[NDArray[np.bool_], Floats]:
+    """``same`` (N,) and ``score`` (N,) of verification rows.
+
+    Raises:
+        SlimbenchError: no rows, only one kind of trial, or a score that is not finite.
+    """
+    same = np.asarray([bool(row["same"]) for row in rows], dtype=np.bool_)
+    scores = np.asarray([float(row["score"]) for row in rows], dtype=np.float64)
+    if not len(rows) or same.all() or not same.any():
+        raise SlimbenchError(
+            "The equal error rate needs trials of the same and of different speakers; check the trial list."
+        )
+    if not np.isfinite(scores).all():
+        raise SlimbenchError("A verification score is not finite; the probe that made it has diverged.")
+    return same, scores
+
+
+def equal_error_rate(same: NDArray[np.bool_], scores: Floats) -> float:
+    """Equal error rate in percent: where the linearly interpolated ROC crosses 1 − x.
+
+    As s3prl computes it (``downstream/sv_voxceleb1/utils.py``): scikit-learn's ``roc_curve``, linear
+    interpolation of the true-positive rate, Brent's root.
+    """
+    false_positive, true_positive, _ = roc_curve(same, scores)
+    curve = interp1d(false_positive, true_positive)
+    return float(100.0 * brentq(lambda x: 1.0 - x - float(curve(x)), 0.0, 1.0))

@@ -1,0 +1,167 @@
+"""What a bench will do and what it costs, worked out before anything is done.
+
+The key of a record is the digest of all that its result depends on: the upstream's content, the manifest, the audio,
+the protocol, the seeds and the settings of extraction. A name is no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness import audio, extract, features, manifest, records, registry, suite
+from harness.features import FeatureStore
+from harness.identity import digest_json
+from harness.interface import SPLITS, Labels, Manifest, Task, TrainingProtocol, Upstream
+from harness.records import Record
+from harness.suite import Suite
+
+PROTOCOL_VERSION = 1
+"""Raised when the harness trains, decodes or scores differently, so that no old record passes for a new one."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of a bench.
+
+    Attributes:
+        task: the task.
+        manifest: its utterances.
+        labels: the output vocabulary.
+        protocol: how its probes are trained.
+        audio: content key of the audio per utterance id.
+        key: key of the record.
+        record: the record, where it is there already.
+    """
+
+    task: Task
+    manifest: Manifest
+    labels: Labels
+    protocol: TrainingProtocol
+    audio: Mapping[str, str]
+    key: str
+    record: Record | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A bench of one upstream on one suite."""
+
+    upstream: Upstream
+    suite: Suite
+    data: Path
+    seeds: tuple[int, ...]
+    tasks: tuple[TaskPlan, ...]
+    pieces: Mapping[str, extract.Piece]
+    store: FeatureStore
+
+    @property
+    def todo(self) -> tuple[TaskPlan, ...]:
+        """The tasks that have no record yet."""
+        return tuple(task for task in self.tasks if task.record is None)
+
+
+def choose_tasks(chosen: Suite, names: Sequence[str]) -> list[str]:
+    """The tasks to run, in the suite's order; all of them where none is named.
+
+    Raises:
+        SlimbenchError: a name is no task, or none of this suite.
+    """
+    for name in names:
+        if name not in chosen.tasks:
+            raise registry.unknown(f"task of suite {chosen.name}", name, chosen.tasks)
+    return [name for name in chosen.tasks if name in names or not names]
+
+
+def make(
+    upstream: Upstream,
+    chosen: Suite,
+    data: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    results: Path,
+    cache: Path,
+) -> Plan:
+    """Read and check everything but the audio's samples, and find out what is done already.
+
+    Args:
+        upstream: loaded.
+        chosen: the suite.
+        data: folder of the manifests.
+        names: tasks to run.
+        seeds: seeds of every learning rate.
+        results: where records are kept.
+        cache: where features are kept.
+
+    Raises:
+        SlimbenchError: a manifest is broken, a label is missing in training, or audio is in two splits.
+    """
+    tasks = {name: registry.task(name) for name in chosen.tasks}
+    protocols = {name: suite.protocol(chosen, task) for name, task in tasks.items()}
+    # What is kept of a piece of audio depends on all tasks of the suite: run one by one, they still encode it once.
+    there = [name for name in tasks if name in names or (data / name / "manifest.csv").is_file()]
+    manifests = {name: manifest.read(data, name) for name in there}
+    digests = audio.file_digests(u.path for table in manifests.values() for u in table.utterances)
+    keys = {name: {u.id: extract.key_of(u, digests) for u in table.utterances} for name, table in manifests.items()}
+    store = FeatureStore(cache, upstream, chosen.dtype)
+    plans = []
+    for name in names:
+        task, table = tasks[name], manifests[name]
+        manifest.check_content(table, keys[name])
+        labels = task.labels(table)
+        for utterance in table.utterances:
+            task.target(utterance, labels)
+        key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds)
+        record = records.find(results, chosen.name, upstream.name, name, key)
+        plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record))
+    needs = {name: tasks[name].need for name in manifests}
+    wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None])
+    return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
+
+
+def record_key(
+    upstream: Upstream,
+    chosen: Suite,
+    task: str,
+    table: Manifest,
+    protocol: TrainingProtocol,
+    keys: Mapping[str, str],
+    seeds: Sequence[int],
+) -> str:
+    """Digest of all that a result depends on."""
+    return digest_json(
+        {
+            "protocol_version": PROTOCOL_VERSION,
+            "upstream": upstream.fingerprint,
+            "task": task,
+            "manifest": table.digest,
+            "audio": sorted(keys.items()),
+            "protocol": asdict(protocol),
+            "seeds": list(seeds),
+            "features": features.settings(chosen.dtype),
+            "bootstrap": chosen.bootstrap,
+        }
+    )
+
+
+def describe(plan: Plan) -> str:
+    """The plan as text: what is there, what will be done, and what it costs."""
+    seconds = sum(piece.utterance.seconds for piece in plan.pieces.values())
+    left = extract.missing(plan.store, plan.pieces.values())
+    lines = [
+        f"upstream {plan.upstream.name} ({plan.upstream.num_states} states of width {plan.upstream.width} every "
+        f"{plan.upstream.frame_ms:g} ms) on suite {plan.suite.name} ({plan.data})",
+        f"audio: {seconds:.0f} s of distinct audio are needed, {sum(piece.utterance.seconds for piece in left):.0f} s "
+        f"are still to encode; their features take about {extract.bytes_needed(plan.store, left) / 1e6:.0f} MB",
+        "task  reads    train   dev  test  updates  batch  trials  record",
+    ]
+    for item in plan.tasks:
+        counts = [len(item.manifest.split(split)) for split in SPLITS]
+        trials = f"{len(item.protocol.learning_rates)}x{len(plan.seeds)}"
+        state = "to do" if item.record is None else f"there ({item.key[:12]})"
+        lines.append(
+            f"{item.task.name:<5} {item.task.need:<7} {counts[0]:>6} {counts[1]:>5} {counts[2]:>5} "
+            f"{item.protocol.steps:>8} {item.protocol.batch:>6} {trials:>7}  {state}"
+        )
+    return "\n".join(lines)

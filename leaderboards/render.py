@@ -1,0 +1,164 @@
+"""One table, three formats: Markdown, LaTeX (booktabs) and CSV. All text from outside is escaped here."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from harness.show import printable
+
+Mark = Literal["", "best", "second"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a shown table: text, what stands small beside it, and how it ranks."""
+
+    text: str
+    small: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as shown, and the numbers behind it.
+
+    Attributes:
+        name: file name without suffix.
+        title: heading.
+        caption: what the numbers are, with units.
+        header: column titles; the first column is text, the others are numbers.
+        rows: cells, as many per row as there are column titles.
+        data: the same numbers unrounded, one row per record, with the record keys: the CSV.
+        notes: sentences below the table.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    data: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"table {self.name}: a row has {len(row)} cells for {len(self.header)} columns")
+
+
+EMPTY = Cell("–")
+
+
+def csv(table: Table) -> str:
+    """The unrounded numbers; floats are written so that they read back exactly."""
+    text: str = table.data.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown and the HTML inside it show as it is, also inside a table cell."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", html.escape(printable(text), quote=False))
+
+
+def markdown(table: Table, level: int = 2) -> str:
+    """The table with heading, caption and notes; best in bold, second best underlined."""
+    lines = [f"{'#' * level} {escape_markdown(table.title)}", "", escape_markdown(table.caption), ""]
+    lines.append("| " + " | ".join(map(escape_markdown, table.header)) + " |")
+    lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.header) - 1)) + "|")
+    lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.rows]
+    for note in table.notes:
+        lines += ["", escape_markdown(note)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
+    return f"{text} <sub>{escape_markdown(cell.small)}</sub>" if cell.small else text
+
+
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "]": "{]}",
+    '"': r"\textquotedbl{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "·": r"$\cdot$",
+    "−": r"$-$",
+    "–": "--",
+    "†": r"$\dagger$",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is, in text mode."""
+    return "".join(_LATEX_SPECIAL.get(char, char) for char in printable(text))
+
+
+def latex(table: Table) -> str:
+    """A ``table*`` float with booktabs rules; intervals stand small on a line of their own below the values."""
+    lines = [
+        "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}",
+        r"\begin{table*}[t]",
+        r"\centering",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.header) - 1)}@{{}}}}",
+        r"\toprule",
+        _latex_row(escape_latex(title) for title in table.header),
+        r"\midrule",
+        *_latex_body(table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    for note in table.notes:
+        lines += ["", rf"\smallskip {{\footnotesize {escape_latex(note)}\par}}"]
+    return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def _latex_body(rows: Sequence[Sequence[Cell]]) -> list[str]:
+    lines = []
+    for row in rows:
+        lines.append(_latex_row(map(_latex_cell, row)))
+        if any(cell.small for cell in row):
+            small = [rf"{{\scriptsize {escape_latex(cell.small)}}}" if cell.small else "" for cell in row]
+            lines.append(_latex_row(small))
+    return lines
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,176 @@
+"""How every figure looks: one font size ladder, one palette, one face per upstream, panels in a grid.
+
+Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers; fixed features
+are grey. Every upstream also has a marker of its own, so that the figures survive a grey print.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from harness.show import face, printable
+from leaderboards.board import Board
+
+WIDTH = 7.0
+"""Inches: the text width of a two-column page."""
+
+INK, PALE = "#222222", "#d9d9d9"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h")
+GREYS = ("#8c8c8c", "#4d4d4d", "#bdbdbd")
+FIXED_MARKERS = ("X", "P", "*", "d")
+FIXED_LINES = (":", (0, (4, 1.5, 1, 1.5)), (0, (1, 3)))
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 4,
+    "axes.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "legend.handlelength": 2.0,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save inside this; nothing outside changes."""
+    with mpl.rc_context(RC):
+        yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line of one upstream, the same in every figure."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its file name (without suffix), heading and caption."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def looks(fixed: Sequence[str], learned: Sequence[str]) -> dict[str, Look]:
+    """One look per upstream. Colours and markers repeat only after 72 learned upstreams."""
+    found = {
+        name: Look(GREYS[i % len(GREYS)], FIXED_MARKERS[i % len(FIXED_MARKERS)], FIXED_LINES[i % len(FIXED_LINES)])
+        for i, name in enumerate(fixed)
+    }
+    for i, name in enumerate(learned):
+        found[name] = Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], "-")
+    return found
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is: no control characters, no mathematics."""
+    return printable(text).replace("\\", "＼").replace("$", r"\$")
+
+
+def panel_title(board: Board, task: str) -> str:
+    """``ASR · WER (%) ↓``."""
+    metric = board.metric(task)
+    short = "accuracy" if metric == "accuracy" else metric.upper()
+    return plain(f"{task.upper()} · {short} (%) {face(metric).arrow}")
+
+
+def panels(count: int, height: float, columns: int = 4, **share: Any) -> tuple[Figure, list[Axes], Axes | None]:
+    """A grid of ``count`` panels, ``height`` inches each.
+
+    Returns:
+        The figure, its panels row by row, and the first free slot (for a legend), if there is one.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    size = (WIDTH if columns > 1 else WIDTH / 2, height * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(np.asarray(figure.subplots(rows, columns, squeeze=False, **share)).flat)
+    for free in axes[count:]:
+        free.set_axis_off()
+    return figure, axes[:count], axes[count] if len(axes) > count else None
+
+
+def legend(figure: Figure, slot: Axes | None, handles: Sequence[Artist], note: str = "") -> None:
+    """The legend in the free slot of the grid, or below all panels where there is none."""
+    if slot is not None:
+        box = slot.legend(handles=list(handles), loc="upper left", borderaxespad=0, title=note or None)
+    else:
+        columns = max(1, min(len(handles), 4))
+        box = figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=note or None)
+    box.get_title().set_fontsize(7)
+    box.set_alignment("left")
+
+
+def point_to_better(axes: Axes, board: Board, task: str, axis: str = "y") -> None:
+    """Turn the score axis so that up (or right) is better, with few round ticks."""
+    chosen = axes.yaxis if axis == "y" else axes.xaxis
+    chosen.set_major_locator(MaxNLocator(4, min_n_ticks=3))
+    if not face(board.metric(task)).higher_is_better:
+        chosen.set_inverted(True)
+
+
+def log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis around the values, with ticks at 1, 2 and 5 written as plain numbers."""
+    low, high = min(values), max(values)
+    room = max(1.35, (high / low) ** 0.12)
+    axes.set_xscale("log")
+    axes.set_xlim(low / room, high * room)
+    wide = high / low > 60
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def dodge(values: Mapping[str, float], step: float) -> dict[str, float]:
+    """Offsets in points that part the upstreams whose values coincide (within 3 percent)."""
+    offsets = dict.fromkeys(values, 0.0)
+    for value in values.values():
+        twins = [name for name, other in values.items() if abs(other - value) <= 0.03 * max(abs(other), abs(value))]
+        for place, name in enumerate(twins):
+            offsets[name] = (place - (len(twins) - 1) / 2) * step
+    return offsets

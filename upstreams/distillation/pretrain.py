@@ -1,0 +1,193 @@
+"""Masked unit prediction: how the embedded teacher comes to be.
+
+One iteration = fit codebooks on clean frames, then train an encoder to name the units of masked frames of the mixed
+audio. The first iteration's units are k-means of MFCCs, the second's of a middle layer of the first model, as in
+HuBERT; a second codebook of MFCCs *with* their utterance mean keeps speaker and channel in the states.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from upstreams.distillation import pool
+from upstreams.distillation.batches import Batches, Mixing, span_mask
+from upstreams.distillation.loop import Loop, rank_and_world
+from upstreams.distillation.units import Codebook, mfcc
+from upstreams.students.mini import MiniConfig, MiniWavLM, remove_level, valid_mask
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """Settings of one iteration.
+
+    Attributes:
+        config: shape of the encoder.
+        steps: optimiser updates.
+        units: size of the phonetic codebook.
+        layer: layer of the previous model that the units come from; ``None`` for MFCC units.
+        lr: peak learning rate (AdamW, linear warm-up and decay).
+        seconds: audio per update.
+        real: share of real speech among the crops.
+        grow: start from the previous model, its layers repeated (layer stacking).
+        mask_start: probability that a frame starts a masked span of ``mask_span`` frames.
+        visible_weight: weight of the loss at visible frames (denoising: their targets come from the clean audio).
+        speaker_units: size of the codebook of MFCCs with their utterance mean; ``speaker_weight`` of its loss.
+        seed: of weights, crops, masks and codebooks.
+        mixing: noise and second speakers.
+    """
+
+    config: MiniConfig
+    steps: int
+    units: int
+    layer: int | None = None
+    lr: float = 1.5e-3
+    seconds: float = 24.0
+    real: float = 0.4
+    grow: bool = False
+    mask_start: float = 0.065
+    mask_span: int = 8
+    visible_weight: float = 0.3
+    speaker_units: int = 100
+    speaker_weight: float = 0.3
+    seed: int = 0
+    mixing: Mixing = field(default_factory=Mixing)
+
+
+class Pretrainer(nn.Module):
+    """Encoder with one prediction layer per codebook."""
+
+    def __init__(self, config: MiniConfig, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = MiniWavLM(config)
+        self.norm = nn.LayerNorm(config.width)
+        self.heads = nn.ModuleList(nn.Linear(config.width, size) for size in sizes)
+
+    def forward(self, logmel: Tensor, masked: Tensor) -> list[Tensor]:
+        """Logits (B, T, units) per codebook, of mixed log-mel (B, T10, mels) with masked frames (B, T)."""
+        lengths = torch.full((logmel.shape[0],), logmel.shape[1])
+        states, _ = self.encoder.encode_mel(logmel, lengths, masked)
+        x = self.norm(states[-1])
+        return [head(x) for head in self.heads]
+
+
+def clean_level(logmel: Tensor) -> Tensor:
+    """Level-normalised log-mel of equal-length crops."""
+    return remove_level(logmel, valid_mask(torch.full((logmel.shape[0],), logmel.shape[1]), logmel.shape[1]))
+
+
+class Targets:
+    """Units of clean crops, from MFCCs or from a layer of a previous model, with the speaker codebook beside."""
+
+    def __init__(self, iteration: Iteration, previous: MiniWavLM | None) -> None:
+        self.iteration, self.previous = iteration, previous
+        self.books: list[Codebook] = []
+
+    def features(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Features under the two codebooks, (B, T, dim) each."""
+        level = clean_level(clean)
+        if self.iteration.layer is None:
+            phonetic = mfcc(level)
+        else:
+            assert self.previous is not None, "layer units need the previous iteration's model"  # noqa: S101
+            states, _ = self.previous.encode_mel(clean, torch.full((clean.shape[0],), clean.shape[1]))
+            phonetic = functional.layer_norm(states[self.iteration.layer], states[0].shape[-1:])
+        return phonetic, mfcc(level, remove_mean=False)[..., :26]
+
+    @torch.no_grad()
+    def fit(self, batches: Batches, draws: int = 120) -> None:
+        """Fit both codebooks on clean crops that training will not draw."""
+        parts = [self.features(batches.draw(10_000_000 + i, self.iteration.seed)[0]) for i in range(draws)]
+        for index, size in enumerate((self.iteration.units, self.iteration.speaker_units)):
+            frames = torch.cat([p[index].flatten(0, 1) for p in parts]).numpy()
+            self.books.append(Codebook.fit(frames, size, self.iteration.seed))
+
+    @torch.no_grad()
+    def __call__(self, clean: Tensor) -> list[Tensor]:
+        """Units (B, T) per codebook."""
+        return [book(f) for book, f in zip(self.books, self.features(clean), strict=True)]
+
+
+def fit_statistics(encoder: MiniWavLM, batches: Batches, seed: int) -> None:
+    """Set the encoder's global mel mean and standard deviation from clean crops."""
+    level = torch.cat([clean_level(batches.draw(20_000_000 + i, seed)[0]).flatten(0, 1) for i in range(40)])
+    encoder.mel_mean.copy_(level.mean(0))
+    encoder.mel_std.copy_(level.std(0))
+
+
+def grow_from(encoder: MiniWavLM, previous: MiniWavLM) -> None:
+    """Start from a shallower model of the same width: its front end, and its layers each repeated in place."""
+    old = previous.state_dict()
+    ratio = encoder.config.layers // previous.config.layers
+    new = {k: v for k, v in old.items() if not k.startswith("layers.")}
+    for index in range(encoder.config.layers):
+        prefix = f"layers.{index // ratio}."
+        new |= {f"layers.{index}." + k[len(prefix) :]: v for k, v in old.items() if k.startswith(prefix)}
+    encoder.load_state_dict(new)
+
+
+def masked_loss(model: Pretrainer, targets: Targets, batches: Batches, draw: int) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy at masked and visible frames, phonetic plus weighted speaker units, and figures to log."""
+    it = targets.iteration
+    clean, mixed = batches.draw(draw, it.seed)
+    labels = targets(clean)
+    batch, frames = labels[0].shape
+    masked = span_mask(np.random.default_rng((it.seed, draw, 1)), batch, frames, it.mask_start, it.mask_span)
+    logits = model(mixed, masked)
+    hidden = [functional.cross_entropy(x[masked], y[masked]) for x, y in zip(logits, labels, strict=True)]
+    seen = [functional.cross_entropy(x[~masked], y[~masked]) for x, y in zip(logits, labels, strict=True)]
+    phonetic, speaker = (h + it.visible_weight * s for h, s in zip(hidden, seen, strict=True))
+    right = (logits[0].argmax(-1) == labels[0]).float()
+    figures = {
+        "masked_loss": float(hidden[0].detach()),
+        "masked_accuracy": float(right[masked].mean()),
+        "visible_accuracy": float(right[~masked].mean()),
+        "speaker_loss": float(hidden[1].detach()),
+    }
+    return phonetic + it.speaker_weight * speaker, figures
+
+
+def codebooks(targets: Targets, batches: Batches, file: Path) -> None:
+    """Fit the codebooks, or load them where a killed run left them; the first process fits for all."""
+    rank, world = rank_and_world()
+    if not file.is_file() and rank == 0:
+        targets.fit(batches)
+        temporary = file.with_suffix(".tmp")
+        torch.save([book.state_dict() for book in targets.books], temporary)
+        temporary.rename(file)
+    if world > 1:
+        distributed.barrier()
+    targets.books = []
+    for state in torch.load(file, weights_only=True):
+        book = Codebook(*state["centroids"].shape)
+        book.load_state_dict(state)
+        targets.books.append(book)
+
+
+def run(iteration: Iteration, previous: MiniWavLM | None, pool_folder: Path, folder: Path) -> MiniWavLM:
+    """Run one iteration, resumably; returns the trained encoder and leaves ``state.pt`` and ``curve.jsonl``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(iteration.seed)
+    batches = Batches(pool.read(pool_folder), iteration.seconds, iteration.real, iteration.mixing)
+    model = Pretrainer(iteration.config, (iteration.units, iteration.speaker_units))
+    targets = Targets(iteration, previous.eval() if previous is not None else None)
+    loop = Loop(folder, model, iteration.lr, iteration.steps)
+    codebooks(targets, batches, folder / "codebooks.pt")
+    (folder / "iteration.json").write_text(json.dumps(asdict(iteration), indent=1))
+    if not loop.resume():
+        if iteration.grow and previous is not None:
+            grow_from(model.encoder, previous)
+        else:
+            fit_statistics(model.encoder, batches, iteration.seed)
+    started = time.time()
+    while loop.step < iteration.steps:
+        loss, figures = masked_loss(model, targets, batches, loop.draw_index)
+        loop.update(loss, figures, hours=iteration.seconds / 3600, started=started)
+    return model.encoder
