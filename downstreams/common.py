@@ -58,9 +58,7 @@ def string_rows(
         if utterance.id not in predictions:
             raise SlimbenchError(f"{manifest.file}, row {utterance.row}: there is no prediction for {utterance.id}.")
         hypothesis = predictions[utterance.id]
-        rows.append(
-            {"id": utterance.id, "speaker": utterance.speaker, "ref": reference(utterance), "hyp": hypothesis}
-        )
+        rows.append({"id": utterance.id, "speaker": utterance.speaker, "ref": reference(utterance), "hyp": hypothesis})
     return rows
 
 
@@ -139,13 +137,15 @@ class Classifier:
         import torch.nn.functional as F
 
         index = torch.as_tensor(targets, device=output.device)
-        groups = output.split([len(values) for values in labels.slots], dim=-1)
+        groups = torch.split(output, [len(values) for values in labels.slots], dim=-1)
         losses = [F.cross_entropy(group, index[:, slot], reduction="none") for slot, group in enumerate(groups)]
         return torch.stack(losses).sum(0)
 
     def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
         """The best value of each slot, slots joined by ``|``."""
-        groups = output.split([len(values) for values in labels.slots], dim=-1)
+        import torch
+
+        groups = torch.split(output, [len(values) for values in labels.slots], dim=-1)
         best = [group.argmax(-1).tolist() for group in groups]
         return [
             SEPARATOR.join(values[i] for values, i in zip(labels.slots, indices, strict=True))

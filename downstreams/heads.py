@@ -7,11 +7,14 @@ what ``forward`` does; the linear heads and the x-vector leave that to :func:`to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from harness.stacked import Noise
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
@@ -76,60 +79,70 @@ class RecurrentHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, C) of x (B, T, D)."""
-        return self._trial(dict(self.named_parameters()), x, lengths, None)
+        return self._trial(dict(self.named_parameters()), x, reversal(lengths, x.shape[1]), None)
 
-    def stacked(
-        self, params: Mapping[str, Tensor], x: Tensor, lengths: Tensor, noise: Sequence[torch.Generator] | None
-    ) -> Tensor:
-        """Logits (R, B, T, C) of x (R, B, T, D); ``noise`` holds one dropout generator per trial in training."""
-        names = list(params)
-        trials = zip(*(params[name].unbind(0) for name in names), strict=True)
-        outputs = [
-            self._trial(dict(zip(names, values, strict=True)), x[r], lengths, noise[r] if noise else None)
-            for r, values in enumerate(trials)
-        ]
-        return torch.stack(outputs)
+    def stacked(self, params: Mapping[str, Tensor], x: Tensor, lengths: Tensor, noise: Noise | None) -> Tensor:
+        """Logits (R, B, T, C) of x (R, B, T, D); in training ``noise`` draws uniform numbers for the dropout."""
+        own = zip(*(value.unbind(0) for value in params.values()), strict=True)
+        trials = [dict(zip(params, values, strict=True)) for values in own]
+        masks: list[tuple[Tensor, Tensor]] | list[None] = [None] * len(trials)
+        if self.training and noise is not None:
+            shape = (*x.shape[1:3], self.linear.in_features)
+            masks = list(zip(noise(shape), noise(shape), strict=True))
+        flip = reversal(lengths, x.shape[2])
+        inputs = x.unbind(0)
+        return torch.stack([self._trial(trials[r], inputs[r], flip, masks[r]) for r in range(len(trials))])
 
     def _trial(
-        self, params: Mapping[str, Tensor], x: Tensor, lengths: Tensor, noise: torch.Generator | None
+        self, params: Mapping[str, Tensor], x: Tensor, flip: Tensor, uniform: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        flip = reversal(lengths, x.shape[1])
         x = F.linear(x, params["projector.weight"], params["projector.bias"])
-        for layer in ("rnn1", "rnn2"):
-            x = self._drop(_bidirectional(params, layer, x, flip), noise)
+        for index, layer in enumerate(("rnn1", "rnn2")):
+            x = _bidirectional(params, layer, x, flip)
+            if uniform is None:
+                x = F.dropout(x, self.dropout, self.training)
+            else:
+                x = x * (uniform[index] >= self.dropout) / (1.0 - self.dropout)
         return F.linear(x, params["linear.weight"], params["linear.bias"])
-
-    def _drop(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
-        if not self.training or noise is None:
-            return F.dropout(x, self.dropout, self.training)
-        keep = 1.0 - self.dropout
-        return x * torch.empty_like(x, requires_grad=False).bernoulli_(keep, generator=noise).div_(keep)
 
 
 def reversal(lengths: Tensor, frames: int) -> Tensor:
-    """Indices (B, T) that reverse each utterance within its length and leave padding in place."""
-    position = torch.arange(frames, device=lengths.device).expand(len(lengths), frames)
+    """Places (B · T,) that reverse each utterance within its length and leave padding where it is."""
+    position = torch.arange(frames, device=lengths.device)
     mirrored = lengths[:, None] - 1 - position
-    return torch.where(mirrored >= 0, mirrored, position)
+    place = torch.where(mirrored >= 0, mirrored, position)
+    return (place + frames * torch.arange(len(lengths), device=lengths.device)[:, None]).flatten()
+
+
+class _Reverse(torch.autograd.Function):
+    """Frames of x (B, T, I) at the places ``flip``, which undoes itself: forward and gradient are the same copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flip: Tensor) -> Tensor:
+        ctx.save_for_backward(flip)
+        return x.flatten(0, 1).index_select(0, flip).view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (flip,) = ctx.saved_tensors
+        return grad.flatten(0, 1).index_select(0, flip).view_as(grad), None
+
+
+def _reverse(x: Tensor, flip: Tensor) -> Tensor:
+    return cast(Tensor, _Reverse.apply(x, flip))  # type: ignore[no-untyped-call]
 
 
 def _bidirectional(params: Mapping[str, Tensor], layer: str, x: Tensor, flip: Tensor) -> Tensor:
     """(B, T, 2H) of x (B, T, I), as ``nn.LSTM`` on a packed batch gives at valid frames."""
-    backward = _lstm(params, layer, "_reverse", _take(x, flip))
-    return torch.cat([_lstm(params, layer, "", x), _take(backward, flip)], dim=-1)
-
-
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    """Reorder the frames of x (B, T, I) by index (B, T)."""
-    return x.gather(1, index[..., None].expand_as(x))
+    backward = _lstm(params, layer, "_reverse", _reverse(x, flip))
+    return torch.cat([_lstm(params, layer, "", x), _reverse(backward, flip)], dim=-1)
 
 
 def _lstm(params: Mapping[str, Tensor], layer: str, suffix: str, x: Tensor) -> Tensor:
     """One direction of one LSTM layer over x (B, T, I)."""
     weights = [params[f"{layer}.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     state = x.new_zeros(1, x.shape[0], weights[1].shape[1])
-    output: Tensor = torch.lstm(x, (state, state), weights, True, 1, 0.0, True, False, True)[0]
-    return output
+    return torch.lstm(x, (state, state), weights, True, 1, 0.0, True, False, True)[0]
 
 
 class SpeakerHead(nn.Module):
@@ -155,9 +168,7 @@ class SpeakerHead(nn.Module):
         super().__init__()
         self.projector = nn.Linear(width, project)
         sizes = (project, channels, channels, channels, channels, pool)
-        self.tdnn = nn.ModuleList(
-            nn.Linear(sizes[i] * taps, sizes[i + 1]) for i, (taps, _) in enumerate(self.layers)
-        )
+        self.tdnn = nn.ModuleList(nn.Linear(sizes[i] * taps, sizes[i + 1]) for i, (taps, _) in enumerate(self.layers))
         self.embed1 = nn.Linear(2 * pool, embed)
         self.embed2 = nn.Linear(embed, embed)
         self.speakers = nn.Parameter(torch.empty(embed, classes))

@@ -7,7 +7,6 @@ cut, so samples may differ by about 1e-3 from those of a decode of the whole fil
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from harness.identity import digest_bytes, digest_file
 from harness.interface import SAMPLE_RATE, SlimbenchError
 
 __all__ = ["SAMPLE_RATE", "audio_key", "file_digests", "load"]
@@ -84,7 +84,7 @@ def audio_key(path_digest: str, start: float | None, seconds: float) -> str:
     if start is None:
         return path_digest
     cut = f"{path_digest}:{round(start * SAMPLE_RATE)}:{round(seconds * SAMPLE_RATE)}"
-    return hashlib.sha256(cut.encode()).hexdigest()
+    return digest_bytes(cut.encode())
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
@@ -100,8 +100,7 @@ def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _digest(path: Path) -> str:
     _check_present(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_file(path)
 
 
 def _check_present(path: Path) -> None:

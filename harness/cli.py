@@ -92,7 +92,7 @@ def _add_bench(verbs: Any) -> None:
         "--cache", type=Path, default=Path("cache"), metavar="DIR", help="where data and features go (default: cache)"
     )
     for name, action, text in (
-        ("plan", _plan, "say what a bench would do and what it costs, and do nothing"),
+        ("plan", _plan, "say what a bench would do and what it costs; at most the suite's data are made"),
         ("bench", _bench, "run an upstream on a suite; what has a record is not run again"),
     ):
         verb = verbs.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
@@ -164,8 +164,5 @@ def _plan(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from harness import run, show
 
-    records, new = run.bench(_options(options))
-    print(show.console(records))
-    if not new:
-        return 0
+    print(show.console(run.bench(_options(options))))
     return main(["report", "--results", str(options.results)])

@@ -82,11 +82,11 @@ def _matrices(name: str, module: nn.Module | None) -> dict[int, str]:
     return {p.untyped_storage().data_ptr(): path for path, p in module.named_parameters() if p.dim() > 1}
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which weight matrices a forward pass reads, and refuses operators on them of unknown cost."""
 
     def __init__(self, name: str, matrices: dict[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name, self.matrices = name, matrices
         self.touched: set[str] = set()
 

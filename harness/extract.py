@@ -36,7 +36,7 @@ class Piece:
 
     Attributes:
         key: its content key.
-        utterance: the first utterance that names it (path, cut, row).
+        utterance: the first utterance that names it (path, cut, line).
         manifest: where that utterance stands.
         frames: whether some task of the suite reads frames of it.
     """
@@ -48,8 +48,8 @@ class Piece:
 
     @property
     def where(self) -> str:
-        """File and row, for messages."""
-        return f"{self.utterance.path} ({self.manifest} row {self.utterance.row})"
+        """File and line, for messages."""
+        return f"{self.utterance.path} ({self.manifest} line {self.utterance.row})"
 
 
 def key_of(utterance: Utterance, digests: Mapping[Path, str]) -> str:
@@ -156,7 +156,7 @@ def check_space(store: FeatureStore, wanted: Iterable[Piece]) -> None:
 
 
 def batches(
-    wanted: Iterable[Piece], samples: Mapping[str, int], equal_lengths: bool, seconds: float = BATCH_SECONDS
+    wanted: Iterable[Piece], samples: Mapping[str, int], equal_lengths: bool, seconds: float
 ) -> list[list[Piece]]:
     """Longest first, at most ``seconds`` of padded audio each; of one length only where ``equal_lengths``."""
     done: list[list[Piece]] = []
@@ -185,7 +185,7 @@ def extract(
     check_upstream(upstream, device)
     total = sum(samples[key] for key in todo) / SAMPLE_RATE
     with Progress(f"encode with {upstream.name}", total, "s audio") as progress:
-        for planned in batches(wanted.values(), samples, equal_lengths=not upstream.batch_invariant):
+        for planned in batches(wanted.values(), samples, not upstream.batch_invariant, BATCH_SECONDS):
             batch = [piece for piece in planned if piece.key in todo]
             if batch:
                 _encode(upstream, store, batch, samples, device)
@@ -214,7 +214,8 @@ def check_upstream(upstream: Upstream, device: str) -> None:
         if float(moved) > _INVARIANCE:
             raise SlimbenchError(
                 f"upstream {upstream.name}: state {layer} depends on what else is in the batch (by "
-                f"{float(moved):.2g} of its standard deviation); set batch_invariant to false in its adapter, or use the padding mask."
+                f"{float(moved):.2g} of its standard deviation); set batch_invariant to false in its adapter, or use "
+                "the padding mask."
             )
 
 

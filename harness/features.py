@@ -129,6 +129,10 @@ class FeatureStore:
         try:
             save_file(tensors, partial, metadata=metadata)
             partial.replace(shard)
+        except SafetensorError as error:
+            raise SlimbenchError(
+                f"{shard}: features cannot be written ({error}); make room and repeat the command, it goes on."
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
         self._index(shard)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from harness import atomic
 from harness.interface import SlimbenchError
 
 
@@ -26,7 +26,4 @@ def read(file: Path) -> Any:
 
 def write(file: Path, content: Any) -> None:
     """Put ``content`` into a file, atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(file)
+    atomic.write(file, json.dumps(content).encode())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import registry, suite
+from harness.interface import Task
 
 
 def upstreams(available: bool) -> list[dict[str, Any]]:
@@ -23,19 +24,24 @@ def upstreams(available: bool) -> list[dict[str, Any]]:
 
 def tasks(width: int | None) -> list[dict[str, Any]]:
     """All tasks; given a width, with the parameters of SUPERB's head on it, layer weights not counted."""
-    if width is None:
-        return [{"name": name} for name in registry.task_names()]
-    import torch
-
     rows = []
     for name in registry.task_names():
         task = registry.task(name)
-        with torch.device("meta"):
-            head = task.head(width, task.superb_labels, {})
-        count = sum(parameter.numel() for parameter in head.parameters())
-        about = {"title": task.title, "metric": task.metric, "need": task.need, "labels": task.superb_labels}
-        rows.append({"name": name, **about, "width": width, "head_parameters": count})
+        row: dict[str, Any] = {"name": name, "title": task.title, "metric": task.metric, "need": task.need}
+        row["superb_labels"] = task.superb_labels
+        if width is not None:
+            row |= {"width": width, "head_parameters": _head_parameters(task, width)}
+        rows.append(row)
     return rows
+
+
+def _head_parameters(task: Task, width: int) -> int:
+    """Parameters of the head at SUPERB's label count, without making them."""
+    import torch
+
+    with torch.device("meta"):
+        head = task.head(width, task.superb_labels, {})
+    return sum(parameter.numel() for parameter in head.parameters())
 
 
 def suites() -> list[dict[str, Any]]:

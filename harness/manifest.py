@@ -7,13 +7,12 @@ trials beside it. ``docs/data.md`` lists every column, every check and its messa
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
+from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest, SlimbenchError, Split, Trial, Utterance
 
 COLUMNS = ("split", "path", "speaker", "text", "label", "seconds")
@@ -271,6 +270,5 @@ def _digest(folder: Path, utterances: tuple[Utterance, ...], trials: Mapping[Spl
         [u.id, u.split, u.path.relative_to(folder).as_posix(), u.speaker, u.text, u.label, u.start, u.seconds]
         for u in utterances
     ]
-    lists = {split: [[t.same, t.enrol, t.test] for t in trials[split]] for split in sorted(trials)}
-    content = json.dumps({"rows": rows, "trials": lists}, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    lists = {split: [[t.same, t.enrol, t.test] for t in trials[split]] for split in trials}
+    return digest_json({"rows": rows, "trials": lists})

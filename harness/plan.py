@@ -13,7 +13,7 @@ from pathlib import Path
 from harness import audio, extract, features, manifest, records, registry, suite
 from harness.features import FeatureStore
 from harness.identity import digest_json
-from harness.interface import SPLITS, Labels, Manifest, Task, TrainingProtocol, Upstream
+from harness.interface import SPLITS, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Upstream
 from harness.records import Record
 from harness.suite import Suite
 
@@ -109,15 +109,28 @@ def make(
     for name in names:
         task, table = tasks[name], manifests[name]
         manifest.check_content(table, keys[name])
-        labels = task.labels(table)
-        for utterance in table.utterances:
-            task.target(utterance, labels)
+        labels = _labels(task, table)
         key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds)
         record = records.find(results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record))
     needs = {name: tasks[name].need for name in manifests}
     wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None])
     return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
+
+
+def _labels(task: Task, table: Manifest) -> Labels:
+    """The vocabulary of a task, once every row and the trials are known to fit it."""
+    if task.metric == "eer" and not table.trials:
+        raise SlimbenchError(
+            f"{table.file}: {task.name} is scored on trials; put trials_dev.txt and trials_test.txt beside it."
+        )
+    labels = task.labels(table)
+    for utterance in table.utterances:
+        try:
+            task.target(utterance, labels)
+        except SlimbenchError as error:
+            raise SlimbenchError(f"{table.file}: line {utterance.row}: {error}") from error
+    return labels
 
 
 def record_key(

@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, stage: str, total: float, unit: str, stream: TextIO | None = None) -> None:
         self._stage, self._total, self._unit = stage, total, unit
         self._stream = stream or sys.stderr
-        self._began = self._said = time.monotonic()
+        self._began = self._said = self._since = time.monotonic()
         self._done, self._note, self._start = 0.0, "", 0.0
         self._bar: tqdm[Any] | None = None
         if self._stream.isatty():
@@ -39,9 +39,19 @@ class Progress:
             )
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
-        """Say that ``done`` of ``total`` is done."""
-        if not self._done and not self._start and done > 0.02 * total:
-            self._start = done  # resumed: what was done before says nothing of this run's rate
+        """Say that ``done`` of ``total`` is done. What the first call says may come from an earlier run."""
+        if not self._done and done:
+            self._start, self._since = done, time.monotonic()
+            if self._bar is not None:
+                self._bar.reset(total)
+                self._bar.initial = self._bar.n = done
+        self._move(done, total, note)
+
+    def advance(self, amount: float) -> None:
+        """Say that ``amount`` more is done."""
+        self._move(self._done + amount, self._total, self._note)
+
+    def _move(self, done: float, total: float, note: str) -> None:
         self._done, self._total, self._note = done, total, note
         if self._bar is not None:
             self._bar.total = total
@@ -49,10 +59,6 @@ class Progress:
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._said >= _EVERY:
             self._line()
-
-    def advance(self, amount: float, note: str = "") -> None:
-        """Say that ``amount`` more is done."""
-        self(self._done + amount, self._total, note or self._note)
 
     def __enter__(self) -> Self:
         """Begin the stage."""
@@ -69,17 +75,13 @@ class Progress:
 
     def _line(self) -> None:
         self._said = time.monotonic()
-        spent = self._said - self._began
-        rate = (self._done - self._start) / spent if spent > 0 else 0.0
-        left = f", {clock((self._total - self._done) / rate)} left" if rate > 0 and self._done < self._total else ""
-        note = f", {self._note}" if self._note else ""
+        moved, took = self._done - self._start, self._said - self._since
+        rate = f", {moved / took:.1f} {self._unit}/s" if moved > 0 < took else ""
+        if rate and self._done < self._total:
+            rate += f", {clock((self._total - self._done) * took / moved)} left"
         share = 100 * self._done / self._total if self._total else 100.0
-        print(
-            f"{self._stage}: {share:3.0f}% of {self._total:.0f} {self._unit} in {clock(spent)}"
-            f", {rate:.1f} {self._unit}/s{left}{note}",
-            file=self._stream,
-            flush=True,
-        )
+        head = f"{self._stage}: {share:3.0f}% of {self._total:.0f} {self._unit} in {clock(self._said - self._began)}"
+        print(head + rate + (f", {self._note}" if self._note else ""), file=self._stream, flush=True)
 
 
 def clock(seconds: float) -> str:

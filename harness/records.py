@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from harness import atomic
 from harness.identity import digest_json
 from harness.interface import Row, SlimbenchError
 from harness.record_schema import SCHEMA, problems
@@ -128,22 +127,8 @@ def save(record: Record, results: Path) -> Path:
     if path.exists():
         if digest(load(path)) == seal:
             return path
-        raise SlimbenchError(
-            f"{path} already holds another result under this key: records never change; delete it first."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_text({**plain, "digest": seal}))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o444)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        raise SlimbenchError(f"{path} holds another result under this key and records never change: delete it first.")
+    atomic.write(path, _text({**plain, "digest": seal}).encode(), read_only=True)
     return path
 
 
@@ -156,9 +141,7 @@ def load(path: Path) -> Record:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
-        raise SlimbenchError(
-            f"{path} cannot be read ({error.strerror}): check the path and its permissions."
-        ) from error
+        raise SlimbenchError(f"{path} cannot be read ({error.strerror}): check path and permissions.") from error
     except (ValueError, RecursionError) as error:
         raise SlimbenchError(f"{path} is not whole JSON ({error}): {_REMEDY}") from error
     seal = plain.pop("digest", None) if isinstance(plain, dict) else None
@@ -177,7 +160,7 @@ def load_all(results: Path) -> list[Record]:
     """
     records = []
     for path in sorted(results.glob("*/*/*.json")):
-        if path.name.startswith("."):
+        if any(part.startswith(".") for part in path.relative_to(results).parts):
             continue
         record = load(path)
         home = path_of(results, record.suite, record.upstream["name"], record.task, record.key)
@@ -208,14 +191,11 @@ def verify(record: Record) -> None:
     Raises:
         SlimbenchError: where a value cannot be re-derived, saying which, what stands there and what comes out.
     """
-    from harness.metrics import METRICS, score
+    from harness.metrics import score
 
-    for name in (record.metric, *record.secondary):
-        if name not in METRICS:
-            raise SlimbenchError(f"The record of {_what(record)} names the unknown metric {name!r}: update slimbench.")
     rows = [record.predictions[str(seed)] for seed in record.seeds]
     again = [score(record.metric, items) for items in rows]
-    pairs = [("n_test", record.n_test, len(items)) for items in rows]
+    pairs: list[tuple[str, float, float]] = [("n_test", record.n_test, len(items)) for items in rows]
     pairs += [(f"value of seed {s}", v, a) for s, v, a in zip(record.seeds, record.values_per_seed, again, strict=True)]
     pairs += [("value", record.value, _mean(again))]
     pairs += [
@@ -294,15 +274,3 @@ def _lines(value: Any) -> str:
     if isinstance(value, dict) and value and all(isinstance(item, list) for item in value.values()):
         return "{\n" + ",\n".join(f"{json.dumps(name)}: {_lines(item)}" for name, item in value.items()) + "\n}"
     return compact
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename durable where the system lets folders be synced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,6 @@ What is done stands on disk under keys of contents: features in the cache, check
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -46,24 +45,57 @@ class Options:
     threads: int | None = None
 
 
+class Stopwatch:
+    """Wall time per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is done inside."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+
 @dataclass
 class Bench:
-    """A prepared bench: the plan, where things are kept, and what is known so far for the records."""
+    """A prepared bench.
+
+    Attributes:
+        plan: what is to be done.
+        card: the upstream's card.
+        results: where records are kept.
+        cache: where data and features are kept.
+        device: torch device.
+        watch: wall time of the stages that all tasks share.
+        notes: what a reader of the records must know.
+        features: the ledger of extraction, once that is done.
+        price: the upstream's cost, once that is measured.
+    """
 
     plan: Plan
     card: Card
     results: Path
     cache: Path
     device: str
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    watch: Stopwatch
+    notes: list[str]
+    features: Mapping[str, float] = field(default_factory=dict)
+    price: Mapping[str, Any] = field(default_factory=dict)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Note the wall time of a stage that all tasks share."""
-        began = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of one task: all trials, the choice, test rows per seed, scores, and seconds per stage."""
+
+    trained: Sequence[TrialResult]
+    choice: Choice
+    rows: Mapping[int, list[Row]]
+    scores: Mapping[str, dict[str, Any]]
+    seconds: Mapping[str, float]
+    resumed: bool
 
 
 def prepare(options: Options) -> Bench:
@@ -79,19 +111,16 @@ def prepare(options: Options) -> Bench:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     upstream = registry.load_upstream(options.upstream, device)
-    began = time.perf_counter()
-    folder, notes = data.prepare(chosen, options.data, options.cache, options.threads or os.cpu_count() or 1)
-    seconds = {"suite": round(time.perf_counter() - began, 3)}
+    watch = Stopwatch()
+    with watch("suite"):
+        folder, notes = data.prepare(chosen, options.data, options.cache, options.threads or os.cpu_count() or 1)
     seeds = range(options.seeds or chosen.seeds)
     made = plan.make(upstream, chosen, folder, names, seeds, options.results, options.cache)
-    return Bench(made, card, options.results, options.cache, device, notes, seconds)
+    return Bench(made, card, options.results, options.cache, device, watch, notes)
 
 
-def bench(options: Options) -> tuple[list[Record], int]:
-    """Run what has no record yet.
-
-    Returns:
-        The records of all tasks that were asked for, and how many of them are new.
+def bench(options: Options) -> list[Record]:
+    """Run what has no record yet; returns the records of all tasks that were asked for.
 
     Raises:
         SlimbenchError: bad input; what is finished by then stays.
@@ -100,13 +129,13 @@ def bench(options: Options) -> tuple[list[Record], int]:
     todo = run.plan.todo
     if todo:
         say(plan.describe(run.plan))
-        features = _extract(run)
-        price = _cost(run)
-        done = {item.task.name: _task(run, item, features, price) for item in todo}
+        run.features = _extract(run)
+        run.price = _cost(run)
+        done = {item.task.name: _task(run, item) for item in todo}
     else:
         say(f"nothing to do: {len(run.plan.tasks)} records are there")
         done = {}
-    return [item.record or done[item.task.name] for item in run.plan.tasks], len(done)
+    return [item.record or done[item.task.name] for item in run.plan.tasks]
 
 
 def resolve_device(name: str) -> str:
@@ -128,14 +157,14 @@ def resolve_device(name: str) -> str:
 def _extract(run: Bench) -> Mapping[str, float]:
     """Check all audio, then the disk, then encode what is missing; returns the ledger for the records."""
     store, wanted = run.plan.store, run.plan.pieces
-    with run.timed("check"):
+    with run.watch("check"):
         samples, converted = extract.survey(wanted, run.cache / "audio.json")
     extract.check_lengths(wanted, samples, run.plan.upstream)
     extract.check_space(store, wanted.values())
     for note in converted:
         say(f"note: {note}")
     run.notes += converted
-    with run.timed("extract"):
+    with run.watch("extract"):
         extract.extract(run.plan.upstream, store, wanted, samples, run.device)
     ledger = store.ledger({key for item in run.plan.tasks for key in item.audio.values()})
     return {
@@ -151,57 +180,67 @@ def _cost(run: Bench) -> dict[str, Any]:
     identity = digest_json([run.plan.upstream.fingerprint, run.device, threads])[:16]
     file = run.cache / "cost" / f"{identity}.json"
     known: dict[str, Any] | None = kept.read(file)
-    if known is not None:
-        return known
-    upstream = run.plan.upstream
-    say(f"measure the cost of {upstream.name} on {run.device}")
-    with run.timed("cost"):
-        measured = {
-            "params": cost.count_parameters(upstream.module()),
-            "macs_per_second": cost.count_macs(upstream),
-            "bytes_on_disk": cost.bytes_on_disk(run.card),
-            "real_time_factor": cost.real_time_factor(upstream),
-            "peak_memory_mb": cost.peak_memory_mb(),
-            "device": run.device,
-            "threads": threads,
-        }
-    kept.write(file, measured)
-    return measured
+    if known is None:
+        say(f"measure the cost of {run.plan.upstream.name} on {run.device}")
+        with run.watch("cost"), torch.no_grad():
+            known = _measure(run, threads)
+        kept.write(file, known)
+    run.notes += known["notes"]
+    return {name: value for name, value in known.items() if name != "notes"}
 
 
-def _task(run: Bench, item: TaskPlan, features: Mapping[str, float], price: Mapping[str, Any]) -> Record:
-    """Train all probes of a task, choose on dev, open test once, and keep the record."""
-    name, protocol = item.task.name, item.protocol
-    source = TaskFeatures(run.plan.store, item.audio)
-    work = run.results / ".work" / item.key
-    work.mkdir(parents=True, exist_ok=True)
-    trials = [probe.ProbeTrial(rate, seed) for rate in protocol.learning_rates for seed in run.plan.seeds]
-    stages = {"extract": round(run.plan.store.ledger(set(item.audio.values())).wall_seconds, 3)}
-    clock = time.perf_counter()
-    with Progress(f"{name}: train {len(trials)} probes", protocol.steps, "updates") as progress:
-        trained = probe.train(
-            item.task, item.labels, item.manifest, source, protocol, trials, run.device, work / "probe.pt", progress
-        )
-    stages["train"] = round(time.perf_counter() - clock, 3)
-    choice = select.choose(trained, item.task.metric)
-    clock = time.perf_counter()
-    rows = {}
-    for result in choice.results:
-        said = probe.predict(item.task, item.labels, item.manifest, source, protocol, result, "test", run.device)
-        rows[result.seed] = item.task.rows(item.manifest, "test", said, item.labels)
-    stages["test"] = round(time.perf_counter() - clock, 3)
-    clock = time.perf_counter()
-    scores = {
-        metric: _score(metric, rows, run.plan.suite.bootstrap) for metric in (item.task.metric, *item.task.secondary)
+def _measure(run: Bench, threads: int) -> dict[str, Any]:
+    upstream, notes = run.plan.upstream, []
+    try:
+        macs: float | None = cost.count_macs(upstream)
+    except SlimbenchError as error:
+        macs = None
+        notes.append(f"no MACs in this record: {error}")
+        say(f"note: {error}")
+    return {
+        "params": cost.count_parameters(upstream.module()),
+        "macs_per_second": macs,
+        "bytes_on_disk": cost.bytes_on_disk(run.card),
+        "real_time_factor": cost.real_time_factor(upstream),
+        "peak_memory_mb": cost.peak_memory_mb(run.device),
+        "device": run.device,
+        "threads": threads,
+        "notes": notes,
     }
-    stages["interval"] = round(time.perf_counter() - clock, 3)
-    record = _record(run, item, trained, choice, rows, scores, features, price, stages)
+
+
+def _task(run: Bench, item: TaskPlan) -> Record:
+    """One task: train all probes, choose on dev, open test once, and keep the record."""
+    work = run.results / ".work" / item.key
+    outcome = _outcome(run, item, work / "probe.pt")
+    record = _record(run, item, outcome)
     records.save(record, run.results)
     shutil.rmtree(work)
-    main = scores[item.task.metric]
-    interval = "[{:.2f}, {:.2f}]".format(*main["ci95"])
-    say(f"{name}: {item.task.metric} {main['value']:.2f} {interval} at learning rate {choice.learning_rate:g}")
+    interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
+    say(f"{record.task}: {record.metric} {record.value:.2f} {interval} at learning rate {record.learning_rate:g}")
     return record
+
+
+def _outcome(run: Bench, item: TaskPlan, checkpoint: Path) -> Outcome:
+    task, protocol = item.task, item.protocol
+    what = (task, item.labels, item.manifest, TaskFeatures(run.plan.store, item.audio), protocol)
+    trials = [probe.ProbeTrial(rate, seed) for rate in protocol.learning_rates for seed in run.plan.seeds]
+    resumed = checkpoint.exists()
+    watch = Stopwatch()
+    watch.seconds["extract"] = round(run.plan.store.ledger(set(item.audio.values())).wall_seconds, 3)
+    with watch("train"), Progress(f"{task.name}: train {len(trials)} probes", protocol.steps, "updates") as progress:
+        trained = probe.train(*what, trials, run.device, checkpoint, progress)
+    choice = select.choose(trained, task.metric)
+    with watch("test"):
+        said = probe.predict_all(*what, choice.results, "test", run.device)
+        rows = {
+            result.seed: task.rows(item.manifest, "test", predictions, item.labels)
+            for result, predictions in zip(choice.results, said, strict=True)
+        }
+    with watch("interval"):
+        names = (task.metric, *task.secondary)
+        scores = {name: _score(name, rows, run.plan.suite.bootstrap) for name in names}
+    return Outcome(trained, choice, rows, scores, watch.seconds, resumed)
 
 
 def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str, Any]:
@@ -210,21 +249,11 @@ def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str
     return {"value": select.mean(per_seed), "ci95": [low, high], "per_seed": per_seed}
 
 
-def _record(
-    run: Bench,
-    item: TaskPlan,
-    trained: Sequence[TrialResult],
-    choice: Choice,
-    rows: Mapping[int, list[Row]],
-    scores: Mapping[str, dict[str, Any]],
-    features: Mapping[str, float],
-    price: Mapping[str, Any],
-    stages: Mapping[str, float],
-) -> Record:
+def _record(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
     """All that is known of one result, in one place."""
     upstream, task = run.plan.upstream, item.task
     head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
-    main = scores[task.metric]
+    scores, main = outcome.scores, outcome.scores[task.metric]
     return Record(
         key=item.key,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -235,21 +264,21 @@ def _record(
         metric=task.metric,
         value=main["value"],
         ci95=main["ci95"],
-        n_test=len(rows[run.plan.seeds[0]]),
+        n_test=len(outcome.rows[run.plan.seeds[0]]),
         values_per_seed=main["per_seed"],
         secondary={name: {"value": scores[name]["value"], "ci95": scores[name]["ci95"]} for name in task.secondary},
-        learning_rate=choice.learning_rate,
+        learning_rate=outcome.choice.learning_rate,
         seeds=list(run.plan.seeds),
-        trials=[_trial(result) for result in trained],
-        layer_weights=[list(result.layer_weights) for result in choice.results],
+        trials=[result.as_row() for result in outcome.trained],
+        layer_weights=[list(result.layer_weights) for result in outcome.choice.results],
         protocol=asdict(item.protocol),
         data={**{s: len(item.manifest.split(s)) for s in SPLITS}, "manifest_digest": item.manifest.digest},
-        predictions={str(seed): rows[seed] for seed in run.plan.seeds},
-        cost={**price, "head_params": head, "params_with_head": price["params"] + head + upstream.num_states},
-        features=features,
-        seconds=stages,
-        provenance={**provenance.gather(), "shared_seconds": run.seconds},
-        notes=list(run.notes),
+        predictions={str(seed): outcome.rows[seed] for seed in run.plan.seeds},
+        cost={**run.price, "head_params": head, "params_with_head": run.price["params"] + head + upstream.num_states},
+        features=run.features,
+        seconds=outcome.seconds,
+        provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
+        notes=list(dict.fromkeys([*run.notes, *(note for result in outcome.trained for note in result.notes)])),
     )
 
 
@@ -264,15 +293,4 @@ def _identity(run: Bench) -> dict[str, Any]:
         "num_states": upstream.num_states,
         "state_width": upstream.width,
         "frame_ms": upstream.frame_ms,
-    }
-
-
-def _trial(result: TrialResult) -> dict[str, Any]:
-    return {
-        "learning_rate": result.learning_rate,
-        "seed": result.seed,
-        "dev": result.dev,
-        "best_step": result.best_step,
-        "curve": [list(point) for point in result.curve],
-        "diverged": not math.isfinite(result.dev),
     }

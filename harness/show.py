@@ -10,32 +10,24 @@ from harness.records import Record
 
 
 @dataclass(frozen=True)
-class MetricFace:
-    """How a metric is shown: its title, the arrow that points to better, and the direction."""
+class Face:
+    """How a metric is shown: a short title, the arrow that points to better, and the direction."""
 
     title: str
-    unit: str
+    arrow: str
     higher_is_better: bool
 
-    @property
-    def arrow(self) -> str:
-        """``↑`` where higher is better, else ``↓``."""
-        return "↑" if self.higher_is_better else "↓"
 
-
-def face(metric: str) -> MetricFace:
-    """How a metric is shown.
+def face(metric: str) -> Face:
+    """How a metric is shown: ``WER ↓``, ``accuracy ↑``.
 
     Raises:
-        SlimbenchError: for a metric that :mod:`harness.metrics` does not have.
+        SlimbenchError: no metric has that name.
     """
-    from harness.interface import SlimbenchError
-    from harness.metrics import METRICS
+    from harness import metrics
 
-    if metric not in METRICS:
-        raise SlimbenchError(f"A record names the unknown metric {metric!r}: update slimbench to show it.")
-    known = METRICS[metric]
-    return MetricFace(known.title, known.unit, known.higher_is_better)
+    higher = metrics.metric(metric).higher_is_better
+    return Face(metric.upper() if len(metric) <= 4 else metric, "↑" if higher else "↓", higher)
 
 
 def number(value: float) -> str:

@@ -151,7 +151,7 @@ def _value(where: str, key: str, value: Any) -> Any:
         raise SlimbenchError(f"{where}.{key}: must map names of head sizes to whole numbers above 0.")
     if key in ("steps", "batch", "eval_every"):
         good, wanted = number and isinstance(value, int), "a whole number"
-    elif key == "specaugment":
+    elif key in ("specaugment", "balanced"):
         good, wanted = isinstance(value, bool), "true or false"
     elif key == "optimizer":
         good, wanted = value in ("Adam", "AdamW"), "Adam or AdamW"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
+from scipy.fft import next_fast_len
 
 from harness.interface import SAMPLE_RATE, SlimbenchError
 
@@ -85,6 +86,7 @@ class Synthesiser:
     """
 
     def __init__(self) -> None:
+        self._lib: Any = None
         self._load()
 
     def renew(self, seed: int) -> None:
@@ -93,19 +95,32 @@ class Synthesiser:
         libespeak-ng keeps pitch flutter, wave phase and two random generators in static memory that its own
         restart does not reset, and seeds one of them with the clock. So the library is unloaded and loaded afresh
         (about 1 ms) and both generators are seeded. Corpora call this before every utterance.
+
+        Raises:
+            RuntimeError: another synthesiser of this process holds the library.
         """
-        self._lib.espeak_Terminate()
-        handle = self._lib._handle
-        del self._lib
-        _ctypes.dlclose(handle)
-        self._load()
+        self.close()
+        try:
+            _ctypes.dlclose(_ctypes.dlopen(self._path, os.RTLD_NOW | os.RTLD_NOLOAD))
+        except OSError:
+            self._load()
+        else:
+            raise RuntimeError("libespeak-ng cannot be renewed: close the other Synthesiser of this process first.")
         self._lib.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         ctypes.CDLL(None).srand(ctypes.c_uint(seed))
+
+    def close(self) -> None:
+        """Stop and unload the library; :meth:`renew` starts it again."""
+        if self._lib is not None:
+            self._lib.espeak_Terminate()
+            handle, self._lib = self._lib._handle, None
+            _ctypes.dlclose(handle)
 
     def _load(self) -> None:
         import espeakng_loader
 
-        self._lib: Any = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+        self._path = str(espeakng_loader.get_library_path())
+        self._lib = ctypes.CDLL(self._path)
         data = str(espeakng_loader.get_data_path()).encode()
         self.rate = int(self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, 1))
         if self.rate <= 0:
@@ -141,7 +156,7 @@ class Synthesiser:
         if status != 0 or not self._pieces:
             raise SlimbenchError(f"espeak-ng made no sound of {text!r} (status {status}); use plain English words.")
         pcm = np.concatenate(self._pieces).astype(np.float64) / 32768.0
-        wave: Wave = soxr.resample(pcm, self.rate * voice.tract, SAMPLE_RATE, quality="HQ")
+        wave: Wave = soxr.resample(pcm, self.rate * voice.tract, SAMPLE_RATE, quality="VHQ")
         return trim(wave / max(1e-9, float(np.abs(wave).max())))
 
     def phones(self, word: str) -> list[str]:
@@ -178,7 +193,9 @@ def room(wave: Wave, rng: np.random.Generator, rt60: float, direct_db: float) ->
     tail[: int(0.002 * SAMPLE_RATE)] = 0.0
     tail *= np.sqrt(10.0 ** (-direct_db / 10.0) / max(1e-12, float(np.sum(tail**2))))
     tail[0] = 1.0
-    return np.asarray(fftconvolve(wave, tail)[: wave.size], dtype=np.float64)
+    length = next_fast_len(wave.size + n - 1, real=True)
+    wet = np.fft.irfft(np.fft.rfft(wave, length) * np.fft.rfft(tail, length), length)
+    return np.asarray(wet[: wave.size], dtype=np.float64)
 
 
 def coloured_noise(rng: np.random.Generator, samples: int, tilt: float, modulation: float = 0.0) -> Wave:
@@ -190,10 +207,14 @@ def coloured_noise(rng: np.random.Generator, samples: int, tilt: float, modulati
         tilt: exponent: 0 white, 1 pink, 2 brown.
         modulation: 0–1, depth of a slow random amplitude modulation (about 4 Hz, like babble).
     """
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    frequency = np.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
-    spectrum *= np.maximum(frequency, 60.0) ** (-tilt / 2.0)
-    noise = np.fft.irfft(spectrum, samples)
+    length = next_fast_len(samples, real=True)
+    noise = rng.standard_normal(length)
+    if tilt:
+        spectrum = np.fft.rfft(noise, length)
+        frequency = np.fft.rfftfreq(length, 1.0 / SAMPLE_RATE)
+        spectrum *= np.maximum(frequency, 60.0) ** (-tilt / 2.0)
+        noise = np.fft.irfft(spectrum, length)
+    noise = noise[:samples]
     if modulation > 0:
         knots = np.abs(rng.standard_normal(samples // 4000 + 3))
         envelope = np.interp(np.arange(samples) / 4000.0, np.arange(knots.size), knots)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from harness.records import Record
-from harness.show import face
+from harness.show import face, number, rate
 from leaderboards.board import Board
 from leaderboards.costs import median_cost
 from leaderboards.layers import layer_weights
@@ -23,6 +24,7 @@ from leaderboards.style import (
     legend,
     log_axis,
     looks,
+    off_scale,
     panel_title,
     panels,
     plain,
@@ -31,11 +33,11 @@ from leaderboards.style import (
 from leaderboards.tradeoff import pareto
 
 AXES = {
-    "params": ("parameters (millions)", 1e-6),
-    "macs_per_second": ("GMACs per second of audio", 1e-9),
+    "params": ("parameters (millions)", 1e6),
+    "macs_per_second": ("GMACs per second of audio", 1e9),
     "real_time_factor": ("real-time factor (s per s of audio)", 1.0),
 }
-"""Cost axes of the trade-off figures: label, and factor to the unit shown."""
+"""Cost axes of the trade-off figures: label, and the unit shown."""
 
 BETTER = "Axes point to better."
 
@@ -53,12 +55,15 @@ def results(board: Board, faces: Mapping[str, Look]) -> Plot:
     """Scores with 95 % intervals: a dot per upstream, a line for the interval, small ticks for the seeds."""
     names = board.upstreams
     figure, axes, slot = panels(len(board.tasks), 0.5 + 0.21 * len(names), sharey=True)
+    off: frozenset[str] = frozenset()
     for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))
-        for place, name in enumerate(names):
-            record = board.cells.get((name, task))
-            if record is not None:
-                _interval_row(panel, record, place, faces[name], odd=(name, task) in board.odd)
+        shown = {name: board.cells[name, task] for name in names if (name, task) in board.cells}
+        far = off_scale(shown, face(board.metric(task)).higher_is_better)
+        off |= far
+        for name, record in shown.items():
+            draw = _far_row if name in far else _interval_row
+            draw(panel, record, names.index(name), faces[name], (name, task) in board.odd)
         panel.grid(axis="y", visible=False)
         point_to_better(panel, board, task, axis="x")
         panel.margins(x=0.08)
@@ -67,30 +72,46 @@ def results(board: Board, faces: Mapping[str, Look]) -> Plot:
     for panel in axes:
         panel.tick_params(axis="y", length=0)
     handles = [
-        Line2D([], [], color=INK, marker="o", markersize=4.5, label="mean over seeds, 95 % interval"),
+        Line2D([], [], color=INK, marker="o", markersize=4.5, label="mean over seeds\nand 95 % interval"),
         Line2D([], [], color=INK, marker="|", markersize=5, linestyle="none", label="one seed"),
     ]
+    if off:
+        handles.append(Line2D([], [], color=INK, marker="<", markersize=5, linestyle="none", label="off the scale"))
     legend(figure, slot, handles, BETTER)
     caption = (
         f"Suite {board.suite}. Test scores: mean over seeds with 95 % bootstrap interval; small ticks are seeds. "
-        "Axes are turned so that right is better."
+        "Axes are turned so that right is better; an arrow at the left stands for a score too low for the scale."
     )
     return Plot("results", "Results", caption, figure)
 
 
 def _interval_row(panel: Axes, record: Record, place: int, look: Look, odd: bool) -> None:
-    panel.plot(record.ci95, [place, place], color=look.color, solid_capstyle="butt", linewidth=1.6)
+    panel.plot(record.ci95, [place, place], color=look.color, solid_capstyle="butt", linewidth=1.4)
     fill = "white" if odd else look.color
-    panel.plot(record.value, place, look.marker, color=look.color, markerfacecolor=fill, markersize=5, zorder=3)
+    panel.plot(record.value, place, look.marker, color=look.color, markerfacecolor=fill, markersize=4, zorder=3)
     seeds = record.values_per_seed
-    panel.plot(seeds, [place + 0.3] * len(seeds), "|", color=look.color, markersize=3, markeredgewidth=0.7)
+    panel.plot(seeds, [place + 0.33] * len(seeds), "|", color=look.color, markersize=3, markeredgewidth=0.7)
+    _value_text(panel, record, place, odd)
+
+
+def _far_row(panel: Axes, record: Record, place: int, look: Look, odd: bool) -> None:
+    """A score too low for the scale: an arrow at the left edge."""
+    edge = panel.get_yaxis_transform()
+    panel.plot(0.03, place, marker="<", color=look.color, transform=edge, markersize=5, clip_on=False)
+    _value_text(panel, record, place, odd)
+
+
+def _value_text(panel: Axes, record: Record, place: int, odd: bool) -> None:
+    """The score, right of the panel."""
+    text = number(record.value) + ("†" if odd else "")
+    panel.text(1.03, place, text, transform=panel.get_yaxis_transform(), va="center", fontsize=6.5)
 
 
 def tradeoff(board: Board, faces: Mapping[str, Look], what: str) -> Plot | None:
     """Score against one cost, with intervals and the Pareto front; teacher and fixed features as lines."""
-    label, factor = AXES[what]
+    label, unit = AXES[what]
     stated = {name: median_cost(board, name, what) for name in board.learned()}
-    cost = {name: value * factor for name, value in stated.items() if value}
+    cost = {name: value / unit for name, value in stated.items() if value}
     if not cost:
         return None
     figure, axes, slot = panels(len(board.tasks), 1.62)
@@ -98,20 +119,23 @@ def tradeoff(board: Board, faces: Mapping[str, Look], what: str) -> Plot | None:
     for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))
         fair = board.fair(task)
-        _floor_lines(panel, board, fair, faces)
-        _front(panel, {name: (cost[name], fair[name].value) for name in cost if name in fair}, board, task)
-        for name in cost:
-            if name in fair:
-                _interval_point(panel, fair[name], cost[name], shift[name], faces[name])
+        far = off_scale(fair, face(board.metric(task)).higher_is_better)
+        near = {name: record for name, record in fair.items() if name not in far}
+        _floor_lines(panel, board, near, faces)
+        points = {name: (cost[name], near[name].value) for name in cost if name in near}
+        _front(panel, points, board, task)
+        for name in points:
+            _interval_point(panel, near[name], cost[name], shift[name], faces[name])
         log_axis(panel, list(cost.values()))
         point_to_better(panel, board, task)
         panel.margins(y=0.1)
+        _far_notes(panel, {name: record for name, record in fair.items() if name in far})
     figure.supxlabel(label, fontsize=7.5)
     legend(figure, slot, _tradeoff_handles(board, list(cost), faces), BETTER)
     missing = [name for name in stated if name not in cost]
     caption = (
-        f"Suite {board.suite}. Score against {label}, with 95 % intervals. Steps: Pareto front; dashed: a teacher; grey: "
-        "features without parameters. Axes are turned so that up is better."
+        f"Suite {board.suite}. Score against {label}, with 95 % intervals. Steps: Pareto front; dashed: a teacher; "
+        "grey: features without parameters. Axes are turned so that up is better."
         + (f" Not shown, as the cost is unknown: {', '.join(missing)}." if missing else "")
     )
     short = {"params": "params", "macs_per_second": "macs", "real_time_factor": "rtf"}[what]
@@ -127,6 +151,17 @@ def _floor_lines(panel: Axes, board: Board, fair: Mapping[str, Record], faces: M
             panel.axhline(fair[name].value, color=faces[name].color, linestyle="--", linewidth=0.9, alpha=0.8)
 
 
+def _far_notes(panel: Axes, far: Mapping[str, Record]) -> None:
+    """Scores too low for the scale, in words below the points, in room of their own."""
+    low, high = panel.get_ylim()
+    panel.set_ylim(low - (high - low) * 0.11 * len(far), high)
+    for place, (name, record) in enumerate(far.items()):
+        text = plain(f"↓ {name} {number(record.value)}")
+        panel.annotate(
+            text, (0, 0), (3, 3 + 8 * place), "axes fraction", textcoords="offset points", fontsize=6.5, va="bottom"
+        )
+
+
 def _front(panel: Axes, points: Mapping[str, tuple[float, float]], board: Board, task: str) -> None:
     """The Pareto front as steps: what can be had up to a cost."""
     known = list(points.values())
@@ -139,9 +174,18 @@ def _front(panel: Axes, points: Mapping[str, tuple[float, float]], board: Board,
 
 def _interval_point(panel: Axes, record: Record, x: float, shift: float, look: Look) -> None:
     move = ScaledTranslation(shift / 72, 0, panel.figure.dpi_scale_trans)
-    shared = {"transform": panel.transData + move, "color": look.color}
+    shared: dict[str, Any] = {"transform": panel.transData + move, "color": look.color}
     panel.plot([x, x], record.ci95, linewidth=1.4, solid_capstyle="butt", zorder=2, **shared)
-    panel.plot([x], [record.value], look.marker, markersize=5, markeredgecolor="white", zorder=3, **shared)
+    panel.plot(
+        [x],
+        [record.value],
+        look.marker,
+        markersize=4.5,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        zorder=3,
+        **shared,
+    )
     panel.update_datalim([(x, record.ci95[0]), (x, record.ci95[1])])
 
 
@@ -150,7 +194,7 @@ def _tradeoff_handles(board: Board, shown: list[str], faces: Mapping[str, Look])
     for name in board.upstreams:
         look = faces[name]
         if name in shown:
-            line = "--" if name in board.teachers() else "none"
+            line: Any = "--" if name in board.teachers() else "none"
             handles.append(Line2D([], [], color=look.color, marker=look.marker, linestyle=line, label=plain(name)))
         elif name in board.fixed():
             handles.append(Line2D([], [], color=look.color, linestyle=look.line, label=plain(name)))
@@ -172,8 +216,7 @@ def learning_rates(board: Board, faces: Mapping[str, Look]) -> Plot | None:
                 rates |= {trial["learning_rate"] for trial in record.trials}
                 diverged += sum(trial["dev"] is None for trial in record.trials)
                 _rate_curve(panel, record, faces[name])
-        log_axis(panel, sorted(rates))
-        panel.xaxis.set_major_formatter("{x:.0e}")
+        log_axis(panel, sorted(rates), rate)
         point_to_better(panel, board, task)
         panel.margins(y=0.1)
     figure.supxlabel("learning rate", fontsize=7.5)
@@ -197,9 +240,10 @@ def _rate_curve(panel: Axes, record: Record, look: Look) -> None:
         if trial["dev"] is not None:
             scores.setdefault(trial["learning_rate"], []).append(trial["dev"])
     rates = sorted(scores)
-    means = [statistics.fmean(scores[rate]) for rate in rates]
-    for rate in rates:
-        panel.plot([rate, rate], [min(scores[rate]), max(scores[rate])], color=look.color, linewidth=0.9, alpha=0.6)
+    means = [statistics.fmean(scores[tried]) for tried in rates]
+    for tried in rates:
+        span = [min(scores[tried]), max(scores[tried])]
+        panel.plot([tried, tried], span, color=look.color, linewidth=0.9, alpha=0.6)
     panel.plot(rates, means, marker=look.marker, color=look.color, markersize=3.2, linewidth=1.0)
     if record.learning_rate in scores:
         chosen = statistics.fmean(scores[record.learning_rate])

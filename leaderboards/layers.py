@@ -22,20 +22,23 @@ def layer_weights(board: Board) -> Plot | None:
     if not names:
         return None
     weights = {name: _matrix(board, name) for name in names}
-    rows = _pack({name: matrix.shape[1] for name, matrix in weights.items()})
-    height = 0.46 + 0.17 * len(board.tasks)
-    figure = Figure(figsize=(WIDTH, height * len(rows)), layout="constrained")
+    room = {name: max(float(matrix.shape[1]), 0.34 * len(name)) for name, matrix in weights.items()}
+    rows = _pack(room)
+    widest = max(sum(room[name] for name in row) for row in rows)
+    height = 0.4 + 0.17 * len(board.tasks)
+    figure = Figure(figsize=(WIDTH, height * len(rows) + 0.2), layout="constrained")
     top = max(float(np.nanmax(matrix)) for matrix in weights.values())
-    for band, row in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows, strict=True):
-        sizes = [weights[name].shape[1] for name in row]
-        filler = max(0, _widest(rows, weights) - sum(sizes))
-        ratios = [*sizes, filler] if filler else sizes
-        axes = np.atleast_1d(band.subplots(1, len(ratios), width_ratios=ratios))
+    for band, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        sizes = [room[name] for name in row]
+        filler = widest - sum(sizes)
+        ratios = [*sizes, filler] if filler > 0.5 else sizes
+        axes = band.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
         for place, name in enumerate(row):
             _heat(axes[place], weights[name], top, board.tasks if place == 0 else ())
             axes[place].set_title(plain(name))
         for rest in axes[len(row) :]:
             rest.set_axis_off()
+    figure.supxlabel("state (0 is nearest the input)", fontsize=7.5)
     caption = (
         f"Suite {board.suite}. Softmax weight of each state in percent, mean over seeds at the chosen rate; state 0 is "
         "nearest the input. States differ in norm, so a small weight is not always a small share."
@@ -56,18 +59,14 @@ def _mean_weights(record: Record | None, states: int) -> list[float]:
     return [float(value) for value in np.mean(record.layer_weights, axis=0)]
 
 
-def _pack(sizes: dict[str, int]) -> list[list[str]]:
-    """Upstreams in rows of at most ``ROW_STATES`` states, in order."""
+def _pack(sizes: dict[str, float]) -> list[list[str]]:
+    """Upstreams in rows of at most ``ROW_STATES`` cells, in order. A panel is never narrower than its title."""
     rows: list[list[str]] = [[]]
     for name, size in sizes.items():
         if rows[-1] and sum(sizes[other] for other in rows[-1]) + size > ROW_STATES:
             rows.append([])
         rows[-1].append(name)
     return rows
-
-
-def _widest(rows: list[list[str]], weights: dict[str, np.ndarray]) -> int:
-    return max(sum(weights[name].shape[1] for name in row) for row in rows)
 
 
 def _heat(panel: Axes, matrix: np.ndarray, top: float, tasks: tuple[str, ...]) -> None:
@@ -81,7 +80,6 @@ def _heat(panel: Axes, matrix: np.ndarray, top: float, tasks: tuple[str, ...]) -
     if tasks:
         panel.set_yticks(range(len(matrix)), [plain(task.upper()) for task in tasks])
     panel.tick_params(length=0, pad=2)
-    panel.set_xlabel("state")
     for (row, column), value in np.ndenumerate(matrix):
         if states <= ROW_STATES and not math.isnan(value):
             colour = "white" if value > 0.55 * top else "#333333"

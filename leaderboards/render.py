@@ -61,7 +61,7 @@ def csv(table: Table) -> str:
     return text
 
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def escape_markdown(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -29,15 +30,13 @@ def depth_width(board: Board, faces: Mapping[str, Look]) -> Plot | None:
     widths, depths = (sorted({pair[axis] for pair in shape.values()}) for axis in (0, 1))
     spots = _spots(shape, widths, depths)
     largest = max(board.any_of(name).cost["params"] for name in shape)
-    figure, axes, slot = panels(len(board.tasks), 0.72 + 0.55 * max(len(depths), 2), sharex=True, sharey=True)
-    for number_of, (panel, task) in enumerate(zip(axes, board.tasks, strict=True)):
+    figure, axes, slot = panels(len(board.tasks), 0.5 + 0.56 * max(len(depths), 2), sharex=True, sharey=True)
+    for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))
+        panel.tick_params(labelbottom=True)
         _panel(panel, board, task, spots, faces, largest)
-        if number_of % 4 == 0:
-            panel.set_ylabel("depth (layers)")
-        if number_of + 4 >= len(axes):
-            panel.set_xlabel("width (state size)")
-            panel.tick_params(labelbottom=True)
+    figure.supxlabel("width (state size)", fontsize=7.5)
+    figure.supylabel("depth (layers)", fontsize=7.5)
     axes[0].set_xticks(range(len(widths)), [str(width) for width in widths])
     axes[0].set_yticks(range(len(depths)), [str(depth) for depth in depths])
     axes[0].set_xlim(-0.62, len(widths) - 0.38)
@@ -47,10 +46,11 @@ def depth_width(board: Board, faces: Mapping[str, Look]) -> Plot | None:
                markeredgewidth=1.3, markersize=6, label=plain(f"{name}, {_millions(board, name)} M"))
         for name in shape
     ]  # fmt: skip
-    legend(figure, slot, handles, "Darker is better; area: parameters.")
+    legend(figure, slot, handles, "Darker is better.\nArea: parameters.")
     caption = (
-        f"Suite {board.suite}. Depth against width (both ordinal). Number and fill: score in percent, darker is better "
-        "within its panel; area: parameters; outline and marker: upstream. Upstreams of the same shape stand side by side."
+        f"Suite {board.suite}. Depth against width (both ordinal). Number and fill: score in percent, darker is "
+        "better within its panel; area: parameters; outline and marker: upstream. Upstreams of one shape stand side by "
+        "side."
     )
     return Plot("depth_width", "Depth versus width", caption, figure)
 
@@ -91,10 +91,10 @@ def _panel(
         x, y = spots[upstream]
         area = 25 + 110 * record.cost["params"] / largest
         panel.scatter(
-            x, y, s=area, marker=faces[upstream].marker, color=[scale.to_rgba(record.value)],
+            x, y, s=area, marker=faces[upstream].marker, color=[scale.to_rgba(np.array(record.value))],
             edgecolors=faces[upstream].color, linewidths=1.3, zorder=3,
         )  # fmt: skip
         panel.annotate(
-            number(record.value), (x, y), xytext=(0, -(area**0.5) / 2 - 2.5), textcoords="offset points",
+            number(record.value), (x, y), xytext=(0, -0.72 * area**0.5 - 1.5), textcoords="offset points",
             ha="center", va="top", fontsize=6.5, color=INK,
         )  # fmt: skip

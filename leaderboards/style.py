@@ -7,18 +7,19 @@ are grey. Every upstream also has a marker of its own, so that the figures survi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from harness.records import Record
 from harness.show import face, printable
 from leaderboards.board import Board
 
@@ -72,7 +73,7 @@ RC: dict[str, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw and save inside this; nothing outside changes."""
-    with mpl.rc_context(RC):
+    with mpl.rc_context(cast(Any, RC)):
         yield
 
 
@@ -113,9 +114,8 @@ def plain(text: str) -> str:
 
 def panel_title(board: Board, task: str) -> str:
     """``ASR · WER (%) ↓``."""
-    metric = board.metric(task)
-    short = "accuracy" if metric == "accuracy" else metric.upper()
-    return plain(f"{task.upper()} · {short} (%) {face(metric).arrow}")
+    shown = face(board.metric(task))
+    return plain(f"{task.upper()} · {shown.title} (%) {shown.arrow}")
 
 
 def panels(count: int, height: float, columns: int = 4, **share: Any) -> tuple[Figure, list[Axes], Axes | None]:
@@ -135,14 +135,25 @@ def panels(count: int, height: float, columns: int = 4, **share: Any) -> tuple[F
 
 
 def legend(figure: Figure, slot: Axes | None, handles: Sequence[Artist], note: str = "") -> None:
-    """The legend in the free slot of the grid, or below all panels where there is none."""
+    """The legend in the free slot of the grid, or above all panels (in room of its own) where there is none."""
     if slot is not None:
         box = slot.legend(handles=list(handles), loc="upper left", borderaxespad=0, title=note or None)
     else:
-        columns = max(1, min(len(handles), 4))
-        box = figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=note or None)
+        columns = max(1, min(len(handles), 4 if figure.get_figwidth() > WIDTH / 2 else 2))
+        lines = math.ceil(len(handles) / columns) + note.count("\n") + bool(note)
+        figure.set_figheight(figure.get_figheight() + 0.18 * lines + 0.1)
+        title = note.replace("\n", " ") or None
+        box = figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, title=title)
     box.get_title().set_fontsize(7)
     box.set_alignment("left")
+
+
+def freeze(figure: Figure) -> None:
+    """Lay the figure out once; saving it in several formats then does not do so again."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def point_to_better(axes: Axes, board: Board, task: str, axis: str = "y") -> None:
@@ -153,17 +164,35 @@ def point_to_better(axes: Axes, board: Board, task: str, axis: str = "y") -> Non
         chosen.set_inverted(True)
 
 
-def log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis around the values, with ticks at 1, 2 and 5 written as plain numbers."""
+def log_axis(axes: Axes, values: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> None:
+    """A logarithmic x axis around the values, with ticks at decades, or at 1, 2 and 5 where the range is short."""
     low, high = min(values), max(values)
-    room = max(1.35, (high / low) ** 0.12)
+    room = max(1.35, (high / low) ** 0.12, (2.6 * low / high) ** 0.5)
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
-    wide = high / low > 60
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    steps = (1.0,) if high / low > 60 else (1.0, 2.0, 5.0)
+    decades = range(math.floor(math.log10(low / room)), math.ceil(math.log10(high * room)) + 1)
+    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+    axes.set_xticks([tick for tick in ticks if low / room <= tick <= high * room])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def off_scale(records: Mapping[str, Record], higher_is_better: bool) -> frozenset[str]:
+    """Upstreams so far behind that drawing them to scale would press all others together.
+
+    At most half of them: those whose gap to the next interval is more than three times what all better ones span.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    order = sorted(records, key=lambda name: sign * records[name].value)
+    ends = {name: sorted(sign * end for end in record.ci95) for name, record in records.items()}
+    for count in range(min(len(order) - 2, len(order) // 2), 0, -1):
+        far, near = order[:count], order[count:]
+        low, high = min(ends[name][0] for name in near), max(ends[name][1] for name in near)
+        if low - max(ends[name][1] for name in far) > 3.0 * (high - low):
+            return frozenset(far)
+    return frozenset()
 
 
 def dodge(values: Mapping[str, float], step: float) -> dict[str, float]:

@@ -25,8 +25,8 @@ def tables(board: Board) -> list[Table]:
 
 def task_label(task: str, metric: str) -> str:
     """A task's column title: ``ASR WER ↓``."""
-    short = "Acc" if metric == "accuracy" else metric.upper()
-    return f"{task.upper()} {short} {face(metric).arrow}"
+    shown = face(metric)
+    return f"{task.upper()} {'Acc' if metric == 'accuracy' else shown.title} {shown.arrow}"
 
 
 def results(board: Board) -> Table:
@@ -91,7 +91,6 @@ def tradeoff(board: Board) -> Table:
 
 def gain_kept(board: Board) -> Table:
     """How much of its teacher's gain over each control or fixed feature a student keeps."""
-    suite = {"suite": board.suite}
     rows, facts = [], []
     for student in board.upstreams:
         teacher = board.any_of(student).upstream["teacher"]
@@ -146,8 +145,8 @@ def costs(board: Board) -> Table:
         title="Costs",
         caption=(
             f"Suite {board.suite}. Params: exposed model without heads; MACs per second of audio; RTF: seconds of "
-            "compute per second of audio; memory: peak while encoding; encoded: audio seconds encoded over distinct audio "
-            "seconds; time: all stages of the records shown."
+            "compute per second of audio; memory: peak while encoding; encoded: audio seconds encoded over distinct "
+            "audio seconds; time: all stages of the records shown."
         ),
         header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", "Memory (MB)", "Encoded", "Time", "Device"),
         rows=tuple(rows),
@@ -231,7 +230,7 @@ def _cost_cells(board: Board, name: str) -> tuple[Cell, ...]:
     shown: tuple[tuple[str, float, Callable[[float], str]], ...] = (
         ("params", 1e6, lambda v: f"{v:.2f}"),
         ("macs_per_second", 1e9, lambda v: f"{v:.3g}"),
-        ("real_time_factor", 1.0, lambda v: f"{v:.2g}"),
+        ("real_time_factor", 1.0, lambda v: f"{v:.4f}"),
         ("bytes_on_disk", 1e6, lambda v: f"{v:.1f}"),
     )
     values = [(median_cost(board, name, what), unit, form) for what, unit, form in shown]

@@ -143,7 +143,8 @@ def _load(card: Card, folder: Path, values: dict[str, Any]) -> Any:
             f"{card.file} says depth {card.depth}, but {folder} has {config.num_hidden_layers}; correct the card."
         )
     config.mask_time_prob = config.mask_feature_prob = 0.0
-    model = MODELS[family](config)
+    with torch.random.fork_rng(devices=[]):  # the random start is overwritten; leave the caller's generator alone
+        model = MODELS[family](config)
     state = _read_state(folder, model)
     check_fit(folder, state, model.state_dict())
     model.load_state_dict(state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,19 +34,24 @@ class Mini:
         self.name = card.name
         self.device = torch.device(device)
         if options["random"]:
-            config = read_config(card, card.file.parent / str(options["config"]))
-            model = _random(config, int(options["seed"]))
-            key: dict[str, Any] = {"seed": int(options["seed"]), "weights": digest_tensors(model.state_dict())}
+            if not options["config"]:
+                raise SlimbenchError(f"{card.file}: random: true needs option 'config', the path of a config.json.")
+            self.model = build(card, (card.file.parent / str(options["config"])).resolve(), int(options["seed"]))
+            weights = digest_tensors(self.model.state_dict())
         elif card.weights is None:
             raise SlimbenchError(
                 f"{card.file}: field 'weights' is missing; name a safetensors file or set random: true."
             )
         else:
-            config = read_config(card, card.weights.with_name("config.json"))
-            model = _trained(config, card.weights)
-            key = {"weights": digest_weights(card.weights)}
-        self.fingerprint = digest_json({"adapter": "mini", "version": VERSION, "config": config.to_dict(), **key})
-        self.model = model.float().eval().requires_grad_(False).to(self.device)
+            self.model = build(card, card.weights.with_name("config.json"))
+            state = read_tensors(card.weights)
+            check_fit(card.weights, state, self.model.state_dict())
+            self.model.load_state_dict(state)
+            weights = digest_weights(card.weights)
+        config = self.model.config
+        key = {"config": config.to_dict(), "weights": weights, "random": options["random"], "seed": options["seed"]}
+        self.fingerprint = digest_json({"adapter": "mini", "version": VERSION, **key})
+        self.model.float().eval().requires_grad_(False).to(self.device)
         self.num_states, self.width = self.model.num_states, config.width
         self.frame_ms, self.min_samples = self.model.frame_ms, self.model.min_samples
 
@@ -62,10 +66,13 @@ class Mini:
         return HiddenStates(states, frames, self.frame_ms)
 
 
-def read_config(card: Card, file: Path) -> MiniConfig:
-    """The model's shape from a JSON file; it must have the depth and width that the card says."""
+def build(card: Card, file: Path, seed: int = 0) -> MiniWavLM:
+    """The model that a JSON file describes, with random weights; its depth must be what the card says."""
     try:
         config = MiniConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            torch.manual_seed(seed)
+            model = MiniWavLM(config)
     except OSError as error:
         raise SlimbenchError(
             f"{card.name} needs {file}, which cannot be read ({error.strerror}); restore it."
@@ -74,17 +81,4 @@ def read_config(card: Card, file: Path) -> MiniConfig:
         raise SlimbenchError(f"{file} does not describe a mini model: {error}; restore it.") from error
     if card.depth is not None and card.depth != config.layers:
         raise SlimbenchError(f"{card.file} says depth {card.depth}, but {file} has {config.layers}; correct the card.")
-    return config
-
-
-def _random(config: MiniConfig, seed: int) -> MiniWavLM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MiniWavLM(config)
-
-
-def _trained(config: MiniConfig, file: Path) -> MiniWavLM:
-    model, state = _random(config, 0), read_tensors(file)
-    check_fit(file, state, model.state_dict())
-    model.load_state_dict(state)
     return model

@@ -1,0 +1,69 @@
+# Every verb makes the environment first if it is not there. Options of a verb: .venv/bin/slimbench VERB --help
+.DEFAULT_GOAL := help
+.PHONY: help setup bench plan test lint report results list clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+UPSTREAM ?=
+SUITE ?= embedded
+DATA ?=
+TASKS ?=
+SEEDS ?=
+DEVICE ?= auto
+RESULTS ?= results
+CACHE ?= cache
+
+BIN := .venv/bin
+RUN := $(BIN)/python -m harness
+OPTIONS = $(if $(UPSTREAM),--upstream '$(UPSTREAM)') --suite '$(SUITE)' --device '$(DEVICE)' \
+	--results '$(RESULTS)' --cache '$(CACHE)' \
+	$(if $(DATA),--data '$(DATA)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)')
+
+help: ## this text
+	@echo 'make VERB [VARIABLE=value ...], for example: make bench UPSTREAM=distilled_wavlm'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  UPSTREAM  name of an upstream (make list), or path of a card'
+	@echo '  SUITE     name of a suite, or path of its file ($(SUITE))'
+	@echo '  DATA      folder of data, for suites that do not make their own'
+	@echo '  TASKS     only these tasks, as in TASKS=ks,pr (all of the suite)'
+	@echo '  SEEDS     seeds per learning rate (what the suite says)'
+	@echo '  DEVICE    auto, cpu or cuda ($(DEVICE): CUDA if there is one)'
+	@echo '  RESULTS   folder of records and reports ($(RESULTS))'
+	@echo '  CACHE     folder of data and features, safe to delete ($(CACHE))'
+
+setup: .venv/.ready ## make the environment .venv
+
+.venv/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench: .venv/.ready ## run UPSTREAM on SUITE: records, table, report; goes on after an interruption
+	@$(RUN) bench $(OPTIONS)
+
+plan: .venv/.ready ## say what a bench would do and what it costs
+	@$(RUN) plan $(OPTIONS)
+
+test: .venv/.ready ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.ready ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+report: .venv/.ready ## write tables and figures from the records in RESULTS
+	@$(RUN) report --results '$(RESULTS)'
+
+results: .venv/.ready ## list the records in RESULTS
+	@$(RUN) results --results '$(RESULTS)'
+
+list: .venv/.ready ## list upstreams, tasks and suites
+	@for what in upstreams tasks suites; do echo "$$what:"; $(RUN) list $$what || exit; echo; done
+
+clean: ## delete what the tools cached; environment, results, data and features stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

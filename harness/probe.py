@@ -1,0 +1,100 @@
+"""Training the probes of one task: all learning rates and seeds side by side, in one pass over stored features.
+
+A probe is a softmax-weighted sum over the upstream's states and a head. All trials see the same batches; what differs
+is the learning rate, the initial weights and the dropout, which follow the trial's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from harness.batches import Table
+from harness.interface import FeatureSource, Labels, Manifest, Prediction, Split, Task, TrainingProtocol
+from harness.outputs import check_frames, evaluate
+from harness.stacked import Bank
+from harness.training import Run
+from harness.trials import ProbeTrial, TrialResult
+
+__all__ = ["ProbeTrial", "Progress", "TrialResult", "predict", "predict_all", "train"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def train(
+    task: Task,
+    labels: Labels,
+    manifest: Manifest,
+    features: FeatureSource,
+    protocol: TrainingProtocol,
+    trials: Sequence[ProbeTrial],
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> list[TrialResult]:
+    """Train all trials and keep each one's best weights on dev.
+
+    Args:
+        task: labels, head, loss and decode.
+        labels: output vocabulary, from ``task.labels``.
+        manifest: utterances of the task.
+        features: stored states of the upstream.
+        protocol: how to train.
+        trials: learning rates and seeds.
+        device: torch device.
+        checkpoint: file written at each look at dev; where it exists, training goes on from it.
+        progress: called with (step, steps, text) after each look at dev and every few steps.
+
+    Returns:
+        One result per trial, in their order.
+
+    Raises:
+        SlimbenchError: a label that the train split lacks, an utterance too short for the head, a checkpoint of
+            another run.
+    """
+    run = Run(task, labels, manifest, features, protocol, tuple(trials), device)
+    if checkpoint is not None and checkpoint.exists():
+        run.load(checkpoint)
+    for step in range(run.step, protocol.steps):
+        run.update(step)
+        if run.step % protocol.eval_every == 0 or run.step == protocol.steps:
+            run.look()
+            if checkpoint is not None:
+                run.save(checkpoint)
+        if progress is not None:
+            progress(run.step, protocol.steps, run.status)
+    return run.results()
+
+
+def predict(
+    task: Task,
+    labels: Labels,
+    manifest: Manifest,
+    features: FeatureSource,
+    protocol: TrainingProtocol,
+    result: TrialResult,
+    split: Split,
+    device: str = "cpu",
+) -> dict[str, Prediction]:
+    """Predictions of one trained probe for each utterance of ``split``."""
+    return predict_all(task, labels, manifest, features, protocol, [result], split, device)[0]
+
+
+def predict_all(
+    task: Task,
+    labels: Labels,
+    manifest: Manifest,
+    features: FeatureSource,
+    protocol: TrainingProtocol,
+    results: Sequence[TrialResult],
+    split: Split,
+    device: str = "cpu",
+) -> list[dict[str, Prediction]]:
+    """Predictions of several probes, reading the features once."""
+    head = task.head(features.width, labels.size, protocol.head).to(device)
+    params = {key: torch.stack([result.state[key] for result in results]).to(device) for key in results[0].state}
+    table = Table(features, [utterance.id for utterance in manifest.split(split)], task.need, device)
+    check_frames(manifest, manifest.split(split), table.lengths, head)
+    return evaluate(task, labels, Bank(head, params), table, protocol.batch)[0]

@@ -1,0 +1,183 @@
+"""Many small models side by side: parameters with a leading trial axis, and Adam on them.
+
+Every trial (one learning rate, one seed) keeps exactly the trajectory that it would have alone: gradients, norms,
+clipping, moments and step counts are per trial, and a trial whose gradient is not finite skips its update, as
+s3prl's runner does (``downstream/runner.py``), without touching the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+
+from harness.batches import generator
+from harness.interface import SlimbenchError
+
+LAYERS = "layers"
+"""Name of the layer weights among the parameters; those of the head are prefixed with ``HEAD``."""
+HEAD = "head."
+
+
+class Noise:
+    """Uniform random numbers for dropout, one tensor per trial; trials of the same seed get the same numbers.
+
+    They depend on ``seeds`` and ``place`` alone, so that neither the other trials nor a restart change them.
+    """
+
+    def __init__(self, seeds: Sequence[int], place: int, device: str | torch.device) -> None:
+        self.seeds = seeds
+        self.device = device
+        self.generators = {seed: generator("noise", seed, place, device=device) for seed in set(seeds)}
+
+    def __call__(self, shape: Sequence[int]) -> list[Tensor]:
+        """R tensors of ``shape``, uniform on [0, 1); each call draws anew."""
+        draws = {
+            seed: torch.rand(tuple(shape), generator=made, device=self.device) for seed, made in self.generators.items()
+        }
+        return [draws[seed] for seed in self.seeds]
+
+
+@dataclass
+class Bank:
+    """R probes: layer weights (R, L) and R sets of head parameters, over one head module that gives the structure.
+
+    A head may offer ``stacked(params, x, lengths, noise)`` for what :func:`torch.func.vmap` cannot do (LSTMs,
+    dropout); every other head is mapped over the trials.
+    """
+
+    head: nn.Module
+    params: dict[str, Tensor]
+
+    @property
+    def trials(self) -> int:
+        """R."""
+        return len(self.params[LAYERS])
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Sum of the states x (L, …) weighted by the softmax of the layer weights: (R, …) (protocol section 3.2)."""
+        weights = self.params[LAYERS].softmax(-1)
+        return (weights @ x.reshape(len(x), -1)).view(-1, *x.shape[1:])
+
+    def __call__(self, x: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
+        """Head outputs (R, B, …) of states x (L, B, T, D) or means (L, B, D) with lengths (B,)."""
+        mixed = self.mix(x)
+        params = {name[len(HEAD) :]: value for name, value in self.params.items() if name.startswith(HEAD)}
+        stacked = getattr(self.head, "stacked", None)
+        if stacked is not None:
+            return cast(Tensor, stacked(params, mixed, lengths, noise))
+
+        def one(own: dict[str, Tensor], frames: Tensor) -> Tensor:
+            return cast(Tensor, functional_call(self.head, own, (frames, lengths)))
+
+        return vmap(one, randomness="error")(params, mixed)
+
+
+def build_bank(heads: Sequence[nn.Module], num_states: int, device: str | torch.device) -> Bank:
+    """R heads of one structure as a :class:`Bank` on ``device``, with zero (uniform) layer weights.
+
+    Raises:
+        SlimbenchError: the head keeps buffers, which have no trial axis.
+    """
+    if any(True for _ in heads[0].buffers()):
+        raise SlimbenchError(
+            f"The head {type(heads[0]).__name__} keeps buffers; use layers without running statistics."
+        )
+    params = {LAYERS: torch.zeros(len(heads), num_states, device=device)}
+    for name, _ in heads[0].named_parameters():
+        params[HEAD + name] = torch.stack([head.get_parameter(name).detach() for head in heads]).to(device)
+    for value in params.values():
+        value.requires_grad_()
+    return Bank(heads[0].to(device), params)
+
+
+class StackedAdam:
+    """``torch.optim.Adam`` or ``AdamW`` with their defaults, one learning rate and one clip norm per trial.
+
+    The update itself is torch's own fused one, called once per learning rate on the slices of its trials.
+    """
+
+    def __init__(
+        self, name: str, params: Mapping[str, Tensor], rates: Sequence[float], clip: float, layer_lr: float = 1.0
+    ) -> None:
+        self.name = name
+        self.params = params
+        self.clip = clip
+        self.rates = list(rates)
+        self.layer_lr = layer_lr
+        kinds = ("param", "grad", "first", "second")
+        self.whole = {
+            key: {kind: torch.zeros_like(p, requires_grad=False) for kind in kinds} for key, p in params.items()
+        }
+        for key, param in params.items():
+            self.whole[key]["param"] = param.detach()  # shares its memory
+        self.slices = {
+            key: {kind: value.unbind(0) for kind, value in kinds.items()} for key, kinds in self.whole.items()
+        }
+        device = params[LAYERS].device
+        self.updates = {key: torch.zeros(len(rates), device=device) for key in params}
+        self.counts = {key: value.unbind(0) for key, value in self.updates.items()}
+
+    @torch.no_grad()
+    def step(self, grads: Mapping[str, Tensor]) -> Tensor:
+        """Clip and apply ``grads``; returns a boolean (R,): which trials were updated."""
+        norms = [torch.linalg.vector_norm(grad, dim=tuple(range(1, grad.dim()))) for grad in grads.values()]
+        norm = torch.stack(norms).square().sum(0).sqrt()
+        scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
+        for key, grad in grads.items():
+            torch.mul(grad, scale.view(-1, *(1,) * (grad.dim() - 1)), out=self.whole[key]["grad"])
+        finite = torch.isfinite(norm)
+        groups: dict[float, list[int]] = {}
+        for r, good in enumerate(finite.tolist()):
+            if good:
+                groups.setdefault(self.rates[r], []).append(r)
+        heads = [key for key in grads if key != LAYERS]
+        for rate, members in groups.items():
+            self._update([(key, r) for key in heads for r in members], rate)
+            self._update([(LAYERS, r) for r in members], rate * self.layer_lr)
+        return finite
+
+    def _update(self, which: Sequence[tuple[str, int]], rate: float) -> None:
+        """One fused update of some slices (parameter, trial)."""
+        params, grads, first, second = (
+            [self.slices[key][kind][r] for key, r in which] for kind in ("param", "grad", "first", "second")
+        )
+        counts = [self.counts[key][r] for key, r in which]
+        update, decay = (adam, 0.0) if self.name == "Adam" else (adamw, 0.01)
+        update(
+            params,
+            grads,
+            first,
+            second,
+            [],
+            counts,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=rate,
+            weight_decay=decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Moments and step counts, for a checkpoint."""
+        return {
+            "first": {key: kinds["first"] for key, kinds in self.whole.items()},
+            "second": {key: kinds["second"] for key, kinds in self.whole.items()},
+            "updates": self.updates,
+        }
+
+    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over what :meth:`state` gave."""
+        for key in self.params:
+            self.updates[key].copy_(state["updates"][key])
+            self.whole[key]["first"].copy_(state["first"][key])
+            self.whole[key]["second"].copy_(state["second"][key])

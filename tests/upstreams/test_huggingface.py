@@ -1,0 +1,234 @@
+"""The Hugging Face adapter against direct calls of Transformers, for each family; and folders that must be refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import FAMILIES, hf_card, hf_class, hf_model, noise, save_hf
+from transformers import Wav2Vec2FeatureExtractor
+
+from harness.cost import count_macs, count_parameters
+from harness.interface import SlimbenchError
+from upstreams.adapters.huggingface import HuggingFace
+
+LENGTHS = (16_000, 11_111, 5_000)
+
+
+def direct(model, wave, do_normalize):
+    """Hidden states of one utterance (S,) by Transformers alone, with its own feature extractor."""
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
+    values = extractor([wave.numpy()], sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        return model(values, output_hidden_states=True).hidden_states
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_are_those_of_transformers(tmp_path, family, norm, do_normalize):
+    folder = save_hf(hf_model(family, norm=norm), tmp_path / "tiny", do_normalize)
+    upstream = HuggingFace(hf_card(tmp_path, family=family, depth=3, width=16))
+    reference = hf_class(family, "Model").from_pretrained(folder).eval()
+    for length in LENGTHS:
+        waves, lengths = noise(length)
+        got = upstream.encode(waves, lengths)
+        expected = direct(reference, waves[0], do_normalize)
+        assert upstream.num_states == len(got.states) == len(expected) == 4
+        assert got.lengths.tolist() == [expected[0].shape[1]]
+        for mine, theirs in zip(got.states, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_padded_batch_equals_single_calls_or_is_refused(tmp_path, family, norm):
+    folder = save_hf(hf_model(family, norm=norm), tmp_path / "tiny")
+    upstream = HuggingFace(hf_card(tmp_path))
+    waves, lengths = noise(*LENGTHS)
+    assert upstream.batch_invariant is (norm == "layer" and family != "data2vec-audio")
+    if not upstream.batch_invariant:
+        with pytest.raises(ValueError, match="equal length"):
+            upstream.encode(waves, lengths)
+        return
+    got = upstream.encode(waves, lengths)
+    reference = hf_class(family, "Model").from_pretrained(folder).eval()
+    for row, (wave, length) in enumerate(zip(waves, LENGTHS, strict=True)):
+        expected = direct(reference, wave[:length], True)
+        assert got.lengths[row] == expected[0].shape[1]
+        for mine, theirs in zip(got.states, expected, strict=True):
+            torch.testing.assert_close(mine[row, : theirs.shape[1]], theirs[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "settings"), [("data2vec-audio", {}), ("hubert", {"conv_pos_batch_norm": True})])
+def test_what_is_said_to_depend_on_padding_does(tmp_path, family, settings):
+    model = hf_model(family, **settings)
+    if settings:  # an offset, as training would leave it; at zero the batch norm does nothing to the padding
+        model.encoder.pos_conv_embed.batch_norm.bias.data += 1.0
+    save_hf(model, tmp_path / "tiny")
+    upstream = HuggingFace(hf_card(tmp_path))
+    assert not upstream.batch_invariant
+    upstream.batch_invariant = True
+    waves, lengths = noise(*LENGTHS)
+    batched = upstream.encode(waves, lengths).states[-1]
+    alone = upstream.encode(waves[2:, : LENGTHS[2]], lengths[2:]).states[-1]
+    assert not torch.allclose(batched[2:, : alone.shape[1]], alone, atol=1e-3)
+
+
+def test_the_padding_beyond_the_longest_is_ignored(tmp_path):
+    save_hf(hf_model("hubert", norm="group"), tmp_path / "tiny")
+    upstream = HuggingFace(hf_card(tmp_path))
+    waves, lengths = noise(8_000)
+    wider = torch.nn.functional.pad(waves, (0, 5_000))
+    assert torch.equal(upstream.encode(wider, lengths).states[-1], upstream.encode(waves, lengths).states[-1])
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("wav2vec2", "ForPreTraining"), ("wav2vec2", "ForCTC"), ("hubert", "ForCTC"), ("wavlm", "ForCTC")],
+)
+def test_pretraining_heads_are_left_out(tmp_path, family, kind):
+    settings = {
+        "num_codevector_groups": 2,
+        "num_codevectors_per_group": 4,
+        "codevector_dim": 8,
+        "proj_codevector_dim": 8,
+    }
+    model = hf_model(family, kind, **settings)
+    save_hf(model, tmp_path / "tiny", do_normalize=False)
+    upstream = HuggingFace(hf_card(tmp_path))
+    waves, lengths = noise(8_000)
+    with torch.no_grad():
+        expected = getattr(model, model.base_model_prefix)(waves, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(upstream.encode(waves, lengths).states[-1], expected[-1], rtol=1e-5, atol=1e-5)
+    heads = sum(p.numel() for n, p in model.named_parameters() if not n.startswith(model.base_model_prefix))
+    heads += getattr(model, model.base_model_prefix).masked_spec_embed.numel()
+    assert count_parameters(upstream.module()) == count_parameters(model) - heads
+
+
+def test_other_heads_are_refused(tmp_path):
+    save_hf(hf_model("hubert", "ForSequenceClassification"), tmp_path / "tiny")
+    with pytest.raises(SlimbenchError, match=r"do not fit .* 4 unexpected \(such as classifier\.bias\); take both"):
+        HuggingFace(hf_card(tmp_path))
+
+
+def test_a_torch_file_with_old_weight_norm_names(tmp_path):
+    folder = save_hf(hf_model("wavlm"), tmp_path / "tiny")
+    new = HuggingFace(hf_card(tmp_path))
+    state = load_file(folder / "model.safetensors")
+    old = {n.replace("parametrizations.weight.original0", "weight_g"): t for n, t in state.items()}
+    old = {n.replace("parametrizations.weight.original1", "weight_v"): t for n, t in old.items()}
+    assert old.keys() != state.keys()
+    (folder / "model.safetensors").unlink()
+    torch.save({f"wavlm.{name}": tensor for name, tensor in old.items()}, folder / "pytorch_model.bin")
+    upstream = HuggingFace(hf_card(tmp_path))
+    waves = noise(8_000)
+    assert torch.equal(upstream.encode(*waves).states[-1], new.encode(*waves).states[-1])
+    assert upstream.fingerprint != new.fingerprint
+
+
+def test_shards_are_put_together(tmp_path):
+    folder = save_hf(hf_model("hubert"), tmp_path / "tiny")
+    whole = HuggingFace(hf_card(tmp_path))
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    save_file({n: state[n] for n in names[:9]}, folder / "model-00001-of-00002.safetensors")
+    save_file({n: state[n] for n in names[9:]}, folder / "model-00002-of-00002.safetensors")
+    waves = noise(8_000)
+    assert torch.equal(HuggingFace(hf_card(tmp_path)).encode(*waves).states[-1], whole.encode(*waves).states[-1])
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    folder = save_hf(hf_model("hubert"), tmp_path / "tiny")
+    (folder / "model.safetensors").unlink()
+
+    class Trap:
+        def __reduce__(self):
+            return (np.save, (str(tmp_path / "sprung"), 1))
+
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Trap()}))
+    with pytest.raises(SlimbenchError, match=r"pytorch_model\.bin cannot be read as a file of weights"):
+        HuggingFace(hf_card(tmp_path))
+    assert not list(tmp_path.glob("sprung*"))
+
+
+@pytest.mark.parametrize("declared", ["wav2vec2", "hubert"])
+def test_a_wavlm_folder_declared_as_another_family_is_refused(tmp_path, declared):
+    folder = save_hf(hf_model("wavlm"), tmp_path / "tiny")
+    with pytest.raises(SlimbenchError, match=rf"tiny\.yaml says family {declared}, but .* holds a wavlm model"):
+        HuggingFace(hf_card(tmp_path, family=declared))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": declared}))
+    with pytest.raises(SlimbenchError, match=r"do not fit .* unexpected \(such as encoder\.layers\.0\.attention\.gru"):
+        HuggingFace(hf_card(tmp_path))
+
+
+def edit_config(folder, **values):
+    """Change config.json."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "bert"}, r"config\.json has model_type 'bert'; known are wav2vec2, hubert"),
+        ({"add_adapter": True}, "adds adapter layers after the encoder"),
+        ({"num_hidden_layers": 4}, r"do not fit .*: 16 missing \(such as encoder\.layers\.3\."),
+        ({"intermediate_size": 20}, r"intermediate_dense\.bias is \(24,\) where the model has \(20,\)"),
+    ],
+)
+def test_configurations_that_do_not_fit(tmp_path, values, message):
+    folder = save_hf(hf_model("wav2vec2"), tmp_path / "tiny")
+    edit_config(folder, **values)
+    with pytest.raises(SlimbenchError, match=message):
+        HuggingFace(hf_card(tmp_path))
+
+
+def test_the_depth_on_the_card_must_be_true(tmp_path):
+    save_hf(hf_model("wav2vec2"), tmp_path / "tiny")
+    with pytest.raises(SlimbenchError, match=r"tiny\.yaml says depth 12, but .*tiny has 3; correct the card"):
+        HuggingFace(hf_card(tmp_path, depth=12))
+
+
+def test_files_that_are_missing_or_broken(tmp_path):
+    folder = save_hf(hf_model("wav2vec2"), tmp_path / "tiny")
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(SlimbenchError, match=r"preprocessor_config\.json .*cannot be read"):
+        HuggingFace(hf_card(tmp_path))
+    assert HuggingFace(hf_card(tmp_path, options={"do_normalize": True})).do_normalize
+    (folder / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(SlimbenchError, match=r"preprocessor_config\.json lacks do_normalize"):
+        HuggingFace(hf_card(tmp_path))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(SlimbenchError, match=r"config\.json .*is not valid JSON"):
+        HuggingFace(hf_card(tmp_path))
+
+
+def test_the_fingerprint_is_of_content(tmp_path):
+    model = hf_model("hubert")
+    folder = save_hf(model, tmp_path / "tiny")
+    first = HuggingFace(hf_card(tmp_path)).fingerprint
+    save_hf(model, tmp_path / "renamed")
+    assert HuggingFace(hf_card(tmp_path, "renamed")).fingerprint == first
+    assert HuggingFace(hf_card(tmp_path, options={"do_normalize": False})).fingerprint != first
+    edit_config(folder, layer_norm_eps=1e-3)
+    assert HuggingFace(hf_card(tmp_path)).fingerprint != first
+    save_hf(model, folder)
+    assert HuggingFace(hf_card(tmp_path)).fingerprint == first
+    model.feature_projection.projection.bias.data += 1.0
+    save_hf(model, folder)
+    assert HuggingFace(hf_card(tmp_path)).fingerprint != first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_macs_can_be_counted(tmp_path, family):
+    """Every family passes the counter's own checks, and a wider feed-forward costs what its matrices say."""
+    save_hf(hf_model(family), tmp_path / "tiny")
+    save_hf(hf_model(family, intermediate_size=40), tmp_path / "wide")
+    tiny, wide = (count_macs(HuggingFace(hf_card(tmp_path, name)), 1.0) for name in ("tiny", "wide"))
+    frames = (16_000 - 165) // 320 + 1
+    assert wide - tiny == frames * 3 * 2 * 16 * (40 - 24)
