@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
 """SUPERB's 32 outputs in its order; ``<s>`` is the CTC blank."""
+BORDER = "|"
+"""Between words, and after the last."""
 END = 2
 SPECIAL = 4
 """Number of symbols that never appear in a decoded text."""
@@ -66,11 +68,10 @@ class AutomaticSpeechRecognition:
         if not text:
             raise SlimbenchError("the text is empty; ASR needs the words that were said.")
         table = {symbol: index for index, symbol in enumerate(labels.slots[0])}
-        spelled = text.replace(" ", "|") + "|"
-        unknown = sorted({repr(c) for c in spelled if c not in table})
+        unknown = sorted({repr(c) for c in text if c == BORDER or (c != " " and c not in table)})
         if unknown:
             raise SlimbenchError(f"the text has {', '.join(unknown)}; spell it with A-Z, ' and spaces only.")
-        return [table[c] for c in spelled] + [END]
+        return [table[c] for c in text.replace(" ", BORDER) + BORDER] + [END]
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], labels: Labels) -> Tensor:
         """CTC loss per item (N,) of logits (N, T, 32)."""
@@ -84,7 +85,7 @@ class AutomaticSpeechRecognition:
 
         symbols = labels.slots[0]
         spelled = ("".join(symbols[i] for i in best if i >= SPECIAL) for best in ctc.greedy(output, lengths))
-        return [normal(text.replace("|", " ")) for text in spelled]
+        return [normal(text.replace(BORDER, " ")) for text in spelled]
 
     def rows(
         self, manifest: Manifest, split: Split, predictions: Mapping[str, Prediction], labels: Labels

@@ -70,6 +70,7 @@ def check_content(manifest: Manifest, keys: Mapping[str, str]) -> None:
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, row) with the line on which the row begins."""
+    line = 1
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
@@ -87,7 +88,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise SlimbenchError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
     except csv.Error as error:
-        raise SlimbenchError(f"{file}: line {reader.line_num}: {error}; write it as plain CSV.") from error
+        raise SlimbenchError(f"{file}: line {line}: {error}; close every double quote and save it as CSV.") from error
 
 
 def _check_columns(file: Path, columns: list[str]) -> None:

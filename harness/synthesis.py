@@ -11,6 +11,7 @@ import _ctypes
 import ctypes
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,8 @@ class Synthesiser:
 
         self._path = str(espeakng_loader.get_library_path())
         self._lib = ctypes.CDLL(self._path)
-        data = str(espeakng_loader.get_data_path()).encode()
-        self.rate = int(self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, 1))
+        self._data = Path(espeakng_loader.get_data_path())
+        self.rate = int(self._lib.espeak_Initialize(_SYNCHRONOUS, 0, str(self._data).encode(), 1))
         if self.rate <= 0:
             raise SlimbenchError("libespeak-ng did not start; reinstall the package espeakng-loader.")
         self._pieces: list[NDArray[np.int16]] = []
@@ -140,7 +141,9 @@ class Synthesiser:
     def _select(self, name: str) -> None:
         if name == self._voice:
             return
-        if self._lib.espeak_SetVoiceByName(name.encode()) != 0:
+        variant = name.partition("+")[2]
+        known = not variant or (self._data / "voices" / "!v" / variant).is_file()  # the library passes over others
+        if not known or self._lib.espeak_SetVoiceByName(name.encode()) != 0:
             raise SlimbenchError(f"espeak-ng has no voice {name!r}; see its voices/!v folder for the variants.")
         self._voice = name
 

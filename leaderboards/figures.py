@@ -51,6 +51,11 @@ def figures(board: Board, faces: Mapping[str, Look] | None = None) -> list[Plot]
     return [plot for plot in made if plot is not None]
 
 
+def _height(board: Board) -> float:
+    """Inches of a panel that lets the legend fit into one, too."""
+    return max(1.62, 0.45 + 0.165 * (len(board.upstreams) + 1))
+
+
 def results(board: Board, faces: Mapping[str, Look]) -> Plot:
     """Scores with 95 % intervals: a dot per upstream, a line for the interval, small ticks for the seeds."""
     names = board.upstreams
@@ -114,7 +119,7 @@ def tradeoff(board: Board, faces: Mapping[str, Look], what: str) -> Plot | None:
     cost = {name: value / unit for name, value in stated.items() if value}
     if not cost:
         return None
-    figure, axes, slot = panels(len(board.tasks), 1.62)
+    figure, axes, slot = panels(len(board.tasks), _height(board))
     shift = dodge(cost, 6.0)
     for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))
@@ -205,7 +210,7 @@ def learning_rates(board: Board, faces: Mapping[str, Look]) -> Plot | None:
     """Dev score against learning rate: mean and range over seeds; a ring around the chosen rate."""
     if not any(len({trial["learning_rate"] for trial in r.trials}) > 1 for r in board.cells.values()):
         return None
-    figure, axes, slot = panels(len(board.tasks), 1.62)
+    figure, axes, slot = panels(len(board.tasks), _height(board))
     diverged = 0
     for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))

@@ -30,7 +30,10 @@ def depth_width(board: Board, faces: Mapping[str, Look]) -> Plot | None:
     widths, depths = (sorted({pair[axis] for pair in shape.values()}) for axis in (0, 1))
     spots = _spots(shape, widths, depths)
     largest = max(board.any_of(name).cost["params"] for name in shape)
-    figure, axes, slot = panels(len(board.tasks), 0.5 + 0.56 * max(len(depths), 2), sharex=True, sharey=True)
+    crowd = max(list(shape.values()).count(pair) for pair in shape.values())
+    columns = 4 if 0.25 * crowd * len(widths) < 1.55 else 2
+    height = 0.5 + 0.56 * max(len(depths), 2)
+    figure, axes, slot = panels(len(board.tasks), height, columns, sharex=True, sharey=True)
     for panel, task in zip(axes, board.tasks, strict=True):
         panel.set_title(panel_title(board, task))
         panel.tick_params(labelbottom=True)
@@ -96,5 +99,5 @@ def _panel(
         )  # fmt: skip
         panel.annotate(
             number(record.value), (x, y), xytext=(0, -0.72 * area**0.5 - 1.5), textcoords="offset points",
-            ha="center", va="top", fontsize=6.5, color=INK,
+            ha="center", va="top", fontsize=6, color=INK,
         )  # fmt: skip

@@ -31,8 +31,7 @@ def small(kind):
 def test_parameter_counts_are_those_of_superb(task):
     assert isinstance(task, Task)
     for width, expected in ((768, COUNTS[task]), (1024, WIDE[task])):
-        with torch.device("meta"):
-            head = task.head(width, task.superb_labels, {})
+        head = task.head(width, task.superb_labels, {})
         assert sum(p.numel() for p in head.parameters()) == expected
 
 

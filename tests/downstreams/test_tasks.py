@@ -52,9 +52,6 @@ def test_asr_target_and_decode_are_inverse():
 @pytest.mark.parametrize("text", ["ROOM 7", "CAFÉ", "<S>", "A|B", ""])
 def test_asr_refuses_what_it_cannot_spell(text):
     data = manifest("asr", [("train", "", text, "")])
-    if text == "A|B":  # the word border is a symbol, but no text has it
-        assert ASR.target(data.utterances[0], ASR.labels(data))
-        return
     with pytest.raises(SlimbenchError):
         ASR.target(data.utterances[0], ASR.labels(data))
 

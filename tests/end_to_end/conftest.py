@@ -1,4 +1,4 @@
-"""A bench in miniature: tones, a toy upstream and the real command line in processes of their own."""
+"""A bench in miniature: tones, a toy upstream, and the real line from the card to the record."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 HELPERS = Path(__file__).parent.parent / "harness"
 sys.path.insert(0, str(HELPERS))
@@ -20,37 +21,46 @@ import toy_upstream  # noqa: E402
 
 @dataclass
 class Place:
-    """A folder with data, suite and card, and the command line run in it."""
+    """A folder with data, suite and card, and benches run on them."""
 
     folder: Path
     suite: Path
     card: Path
+    said: str = ""
 
     @property
     def data(self):
         return self.folder / "data"
 
-    def environment(self, **extra):
-        paths = os.pathsep.join([str(HELPERS), str(HELPERS.parent.parent), os.environ.get("PYTHONPATH", "")])
-        own = {"PYTHONPATH": paths, "SLIMBENCH_CARDS": str(self.card.parent), "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **own, "TOY_LOG": str(self.folder / "encoded.log"), **extra}
+    @property
+    def log(self):
+        """Where the toy upstream writes what it encodes."""
+        return self.folder / "encoded.log"
 
     def options(self, *more):
-        own = ["--upstream", "toy", "--suite", str(self.suite), "--data", str(self.data), "--device", "cpu"]
-        return [*own, "--results", str(self.folder / "results"), "--cache", str(self.folder / "cache"), *more]
+        own = ["--upstream", str(self.card), "--suite", str(self.suite), "--data", str(self.data), "--device", "cpu"]
+        own += ["--results", str(self.folder / "results"), "--cache", str(self.folder / "cache"), "--threads", "1"]
+        return [*own, *more]
 
-    def run(self, *arguments, program=("-m", "harness")):
+    def process(self, *arguments, program=("-m", "harness")):
+        """The command line in a process of its own."""
+        paths = os.pathsep.join([str(HELPERS), str(HELPERS.parent.parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths, "TOY_LOG": str(self.log)}
         command = [sys.executable, *program, *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=300
-        )
-
-    def bench(self, *more):
-        return self.run("bench", *self.options(*more))
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
     def killed(self, stage, amount):
+        """A bench in a process that is killed with signal 9 once ``stage`` has come to ``amount``."""
         killer = (str(Path(__file__).with_name("killer.py")), stage, str(amount))
-        return self.run("bench", *self.options(), program=killer)
+        return self.process("bench", *self.options(), program=killer)
+
+    def bench(self, *tasks):
+        """A bench in this process, without the report; returns the records by task."""
+        from harness.run import Options, bench
+
+        where = {"results": self.folder / "results", "cache": self.folder / "cache", "data": self.data}
+        options = Options(str(self.card), str(self.suite), **where, tasks=tasks, device="cpu", threads=1)
+        return {record.task: record for record in bench(options)}
 
     def records(self):
         """The records as they stand on disk, by task."""
@@ -59,8 +69,7 @@ class Place:
 
     def encoded(self):
         """How many utterances went through the upstream so far, by its own account."""
-        log = self.folder / "encoded.log"
-        return len(log.read_text().split()) if log.exists() else 0
+        return len(self.log.read_text().split()) if self.log.exists() else 0
 
 
 def make(folder: Path) -> Place:
@@ -68,15 +77,34 @@ def make(folder: Path) -> Place:
 
 
 @pytest.fixture
-def place(tmp_path):
-    return make(tmp_path)
+def place(tmp_path, monkeypatch):
+    made, threads = make(tmp_path), torch.get_num_threads()
+    monkeypatch.setenv("TOY_LOG", str(made.log))
+    yield made
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A place in which an undisturbed bench has run; tests must leave it as it is."""
+    """A place in which an undisturbed bench has run as a user runs it; tests must leave it as it is."""
     done = make(tmp_path_factory.mktemp("undisturbed"))
-    outcome = done.bench()
+    outcome = done.process("bench", *done.options())
     assert outcome.returncode == 0, outcome.stderr
-    done.outcome = outcome
+    done.said = outcome.stdout
     return done
+
+
+@pytest.fixture
+def call(capsys):
+    """The command line in this process: its exit status, what it printed, and its sentences on errors."""
+    from harness import cli
+
+    threads = torch.get_num_threads()
+
+    def run(*arguments):
+        status = cli.main(arguments)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    yield run
+    torch.set_num_threads(threads)

@@ -9,8 +9,6 @@ import toy_upstream
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from harness import cli
-
 
 def change(place, task, row, **values):
     rows = toy_data.read_manifest(place.data, task)
@@ -113,23 +111,19 @@ DAMAGES = [
 ]
 
 
-@pytest.fixture
-def call(place, monkeypatch, capsys):
-    """The command line in this process, which is faster; an error that is no sentence would fail the test."""
-    for name, value in place.environment().items():
-        monkeypatch.setenv(name, value)
+def sentences(called):
+    status, _, said = called
+    return status, [line for line in said.splitlines() if line.startswith("slimbench: ")]
 
-    def run(*arguments):
-        status = cli.main(arguments)
-        return status, [line for line in capsys.readouterr().err.splitlines() if line.startswith("slimbench: ")]
 
-    return run
+def bench(call, place):
+    return sentences(call("bench", *place.options()))
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
 def test_bad_data_or_weights(place, call, damage):
     said = damage(place)
-    status, errors = call("bench", *place.options())
+    status, errors = bench(call, place)
     assert status == 2
     assert len(errors) == 1
     assert said in errors[0]
@@ -140,7 +134,7 @@ def test_bad_data_or_weights(place, call, damage):
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--upstream", "tay", "did you mean 'toy'"),
+        ("--upstream", "fbnk", "did you mean 'fbank'"),
         ("--upstream", "no/such.yaml", "such.yaml"),
         ("--suite", "embeded", "did you mean 'embedded'"),
         ("--tasks", "ks,prr", "did you mean 'pr'"),
@@ -152,7 +146,7 @@ def test_unknown_names(place, call, option, value, said):
     options = place.options()
     if option in options:
         del options[options.index(option) : options.index(option) + 2]
-    status, errors = call("bench", *options, option, value)
+    status, errors = sentences(call("bench", *options, option, value))
     assert status == 2
     assert len(errors) == 1
     assert said in errors[0]
@@ -161,7 +155,7 @@ def test_unknown_names(place, call, option, value, said):
 def test_a_suite_without_builder_asks_for_data(place, call):
     options = place.options()
     del options[options.index("--data") : options.index("--data") + 2]
-    status, errors = call("bench", *options)
+    status, errors = sentences(call("bench", *options))
     assert status == 2
     assert "DATA=" in errors[0]
 
@@ -170,7 +164,7 @@ def test_no_space_left(place, call, monkeypatch):
     from harness import extract
 
     monkeypatch.setattr(extract.shutil, "disk_usage", lambda _path: type("usage", (), {"free": 1_000}))
-    status, errors = call("bench", *place.options())
+    status, errors = bench(call, place)
     assert status == 2
     assert "are free" in errors[0]
     assert place.encoded() == 0
@@ -183,7 +177,7 @@ def test_space_that_runs_out_later_is_said_and_nothing_is_lost(place, call, monk
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(features, "save_file", full)
-    status, errors = call("bench", *place.options())
+    status, errors = bench(call, place)
     assert status == 2
     assert "No space left" in errors[0]
     assert "it goes on" in errors[0]
@@ -196,7 +190,7 @@ def test_an_interruption_says_that_the_same_command_goes_on(place, call, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(probe, "train", interrupt)
-    status, errors = call("bench", *place.options())
+    status, errors = bench(call, place)
     assert status == 130
     assert "same command goes on" in errors[0]
     assert place.encoded() > 0

@@ -32,18 +32,8 @@ def make(**changes):
         "suite": "tiny",
         "suite_digest": None,
         "upstream": {
-            "name": "model",
-            "title": "Model ü",
-            "fingerprint": "f",
-            "family": "toy",
-            "depth": 2,
-            "width": 8,
-            "teacher": None,
-            "licence": "MIT",
-            "num_states": 3,
-            "state_width": 8,
-            "frame_ms": 20.0,
-            "exposes": "all",
+            "name": "model", "title": "Model ü", "fingerprint": "f", "family": "toy", "depth": 2, "width": 8,
+            "teacher": None, "licence": "MIT", "num_states": 3, "state_width": 8, "frame_ms": 20.0, "exposes": "all",
         },
         "task": "asr",
         "metric": "wer",
@@ -77,7 +67,7 @@ def make(**changes):
         "seconds": {"extract": 1.5, "train": 2.0},
         "provenance": {"python": "3"},
         "notes": ["said"],
-    }
+    }  # fmt: skip
     return Record(**(fields | changes))
 
 

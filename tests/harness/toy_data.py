@@ -49,7 +49,7 @@ def write(folder: Path) -> Path:
         for number, speaker in ((n, s) for n in range(count) for s in SPEAKERS):
             seed = 1000 * list(COUNTS).index(split) + 10 * number + SPEAKERS.index(speaker)
             words = [str(w) for w in np.random.default_rng(seed).choice(list(WORDS), 3)]
-            words[0] = list(WORDS)[number % 4]
+            words[:2] = [list(WORDS)[number % 4]] * 2
             name = f"audio/{split}-{speaker}{number}.wav"
             (folder / "audio").mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / name, tone(words, speaker, seed), RATE)

@@ -10,7 +10,9 @@ from fake_records import UPSTREAMS, build, fake
 
 from harness import records
 from harness.interface import SlimbenchError
-from leaderboards import report
+from leaderboards import figures, report
+from leaderboards.board import board
+from leaderboards.style import styled
 
 SMALL = ("fbank", "wavlm_mini", "distilled_wavlm")
 
@@ -68,14 +70,6 @@ def test_nothing_is_drawn_twice(results, monkeypatch):
     assert stamps(results / "report") == before
 
 
-def test_a_lost_file_is_made_again_with_the_same_bytes(results):
-    lost = results / "report" / "one" / "figure_results.pdf"
-    before = lost.read_bytes()
-    lost.unlink()
-    report.write(results, results / "report")
-    assert lost.read_bytes() == before
-
-
 @pytest.fixture
 def quick(monkeypatch):
     """Without figures, which other tests look at."""
@@ -94,13 +88,32 @@ def test_a_new_record_and_a_filter_change_the_report(tmp_path, quick):
     assert "logmel" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_lost_file_is_made_again_with_the_same_bytes(tmp_path, quick):
+    records.save(fake("fbank", "ks", 10.0), tmp_path)
+    lost = report.write(tmp_path, tmp_path / "out")[1]
+    before = lost.read_bytes()
+    lost.unlink()
+    report.write(tmp_path, tmp_path / "out")
+    assert lost.read_bytes() == before
+
+
+def test_a_figure_drawn_again_has_the_same_bytes(results, tmp_path):
+    shown = board("one", [r for r in records.load_all(results) if r.suite == "one"])
+    with styled():
+        plot = next(plot for plot in figures.figures(shown) if plot.name == "tradeoff_params")
+        made = report._write_plot(plot, tmp_path)
+    for path in made:
+        assert path.read_bytes() == (results / "report" / "one" / path.name).read_bytes()
+
+
 def test_an_interrupted_report_is_drawn_again(tmp_path, quick, monkeypatch):
     records.save(fake("fbank", "ks", 10.0), tmp_path)
     made = report.write(tmp_path, tmp_path / "out")
     records.save(fake("logmel", "ks", 20.0), tmp_path)
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patched:
         patched.setattr(report, "_write_table", _fail)
-        report.write(tmp_path, tmp_path / "out")
+        with pytest.raises(RuntimeError):
+            report.write(tmp_path, tmp_path / "out")
     assert report.write(tmp_path, tmp_path / "out") == made
     assert "logmel" in made[0].read_text(encoding="utf-8")
 

@@ -76,9 +76,24 @@ def test_utterance_head(batch):
 def test_recurrent_head(batch):
     x, lengths = batch
     projector = nn.Linear(WIDTH, 20)
-    theirs = s3prl("asr.model").RNNs(
-        20, 32, 320, "LSTM", True, [16, 16], [0.2, 0.2], [False, False], [False, False], [1, 1], "concat", total_rate=-1
-    ).eval()
+    theirs = (
+        s3prl("asr.model")
+        .RNNs(
+            20,
+            32,
+            320,
+            "LSTM",
+            True,
+            [16, 16],
+            [0.2, 0.2],
+            [False, False],
+            [False, False],
+            [1, 1],
+            "concat",
+            total_rate=-1,
+        )
+        .eval()
+    )
     ours = heads.RecurrentHead(WIDTH, 32, project=20, hidden=16).eval()
     pairs = linear_pairs(ours.projector, projector) + linear_pairs(ours.linear, theirs.linear)
     for mine, other in zip((ours.rnn1, ours.rnn2), theirs.rnns, strict=True):
@@ -99,11 +114,11 @@ def speaker_models():
     torch.manual_seed(2)
     module = s3prl("sv_voxceleb1.model")
     projector = nn.Linear(WIDTH, 12)
-    options = {"dropout_p": 0.0, "batch_norm": False}
+    options = {"dropout_p": 0.0, "batch_norm": False, "agg_dim": 18}
     theirs = module.Model(12, 18, "SP", "XVector", "UtteranceExtractor", options)
     objective = module.AMSoftmaxLoss(12, 5)
     ours = heads.SpeakerHead(WIDTH, 5, project=12, channels=12, pool=18, embed=12)
-    pairs = linear_pairs(ours.projector, projector) + [(ours.speakers, objective.W)]
+    pairs = [*linear_pairs(ours.projector, projector), (ours.speakers, objective.W)]
     for mine, other in zip(ours.tdnn, theirs.framelevel_feature_extractor.module, strict=True):
         pairs += linear_pairs(mine, other.kernel)
     extractor = theirs.utterancelevel_feature_extractor
