@@ -55,7 +55,7 @@ class AutomaticSpeechRecognition:
         return Labels((SYMBOLS,))
 
     def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
-        """:class:`downstreams.heads.RecurrentHead`; sizes ``project`` and ``hidden``."""
+        """:class:`downstreams.heads.RecurrentHead`; sizes ``project``, ``hidden`` and ``layers``."""
         return build("RecurrentHead", width, classes, sizes)
 
     def target(self, utterance: Utterance, labels: Labels) -> list[int]:

@@ -70,11 +70,13 @@ class RecurrentHead(nn.Module):
 
     dropout = 0.2
 
-    def __init__(self, width: int, classes: int, project: int = 1024, hidden: int = 1024) -> None:
+    def __init__(self, width: int, classes: int, project: int = 1024, hidden: int = 1024, layers: int = 2) -> None:
         super().__init__()
         self.projector = nn.Linear(width, project)
-        self.rnn1 = nn.LSTM(project, hidden, batch_first=True, bidirectional=True)
-        self.rnn2 = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
+        self.rnns = tuple(f"rnn{number}" for number in range(1, layers + 1))
+        for number, name in enumerate(self.rnns):
+            inputs = project if number == 0 else 2 * hidden
+            self.add_module(name, nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True))
         self.linear = nn.Linear(2 * hidden, classes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -85,19 +87,19 @@ class RecurrentHead(nn.Module):
         """Logits (R, B, T, C) of x (R, B, T, D); in training ``noise`` draws uniform numbers for the dropout."""
         own = zip(*(value.unbind(0) for value in params.values()), strict=True)
         trials = [dict(zip(params, values, strict=True)) for values in own]
-        masks: list[tuple[Tensor, Tensor]] | list[None] = [None] * len(trials)
+        masks: list[tuple[Tensor, ...]] | list[None] = [None] * len(trials)
         if self.training and noise is not None:
             shape = (*x.shape[1:3], self.linear.in_features)
-            masks = list(zip(noise(shape), noise(shape), strict=True))
+            masks = list(zip(*(noise(shape) for _ in self.rnns), strict=True))
         flip = reversal(lengths, x.shape[2])
         inputs = x.unbind(0)
         return torch.stack([self._trial(trials[r], inputs[r], flip, masks[r]) for r in range(len(trials))])
 
     def _trial(
-        self, params: Mapping[str, Tensor], x: Tensor, flip: Tensor, uniform: tuple[Tensor, Tensor] | None
+        self, params: Mapping[str, Tensor], x: Tensor, flip: Tensor, uniform: tuple[Tensor, ...] | None
     ) -> Tensor:
         x = F.linear(x, params["projector.weight"], params["projector.bias"])
-        for index, layer in enumerate(("rnn1", "rnn2")):
+        for index, layer in enumerate(self.rnns):
             x = _bidirectional(params, layer, x, flip)
             if uniform is None:
                 x = F.dropout(x, self.dropout, self.training)

@@ -9,7 +9,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-_EVERY = 5.0
+_EVERY = 10.0
 """Seconds between two plain lines where stderr is no terminal."""
 
 

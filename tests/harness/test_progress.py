@@ -42,7 +42,7 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end(tick):
         for _ in range(10):
             tick(1)
             stage.advance(1)
-    assert len(lines(stage)) == 3
+    assert len(lines(stage)) == 2
     assert lines(stage)[-1].startswith("check: 100% of 10 files in 0:10")
 
 
