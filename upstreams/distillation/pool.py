@@ -54,6 +54,7 @@ def synthetic(seed: int, seconds: float) -> Iterator[NDArray[np.float64]]:
     made = 0.0
     while made < seconds:
         voice = synthesis.random_voice(rng, accents=synthesis.ACCENTS if rng.random() < 0.3 else ("en-us",))
+        engine.renew(int(rng.integers(2**31)))
         for _ in range(4):
             wave = engine.speak(sentence(vocabulary, rng), voice)
             if rng.random() < 0.5:
@@ -127,12 +128,15 @@ def produce(folder: Path, hours: float, seed: int, real_root: Path | None) -> No
         writer.write(f"{seed:03d}-{index:04d}", synthetic(seed * 10_000 + index, SHARD_SECONDS))
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """All whole shards."""
+    return [file for file in sorted(folder.glob("*.npy")) if not file.name.endswith(".tmp.npy")]
+
+
 def read(folder: Path) -> list[Shard]:
     """All whole shards, memory-mapped."""
     shards = []
-    for file in sorted(folder.glob("*.npy")):
-        if file.name.endswith(".tmp.npy"):
-            continue
+    for file in shard_files(folder):
         meta = json.loads(file.with_suffix(".json").read_text())
         offsets = np.concatenate([[0], np.cumsum(meta["lengths"])]).astype(np.int64)
         shards.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))

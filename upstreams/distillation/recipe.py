@@ -59,8 +59,13 @@ def load_encoder(folder: Path) -> MiniWavLM:
     return model.eval()
 
 
-def export(model: MiniWavLM, folder: Path, recipe: Mapping[str, Any], curves: Mapping[str, Path]) -> Path:
-    """Write half-precision weights, the configuration, and where they come from; returns the weights file."""
+def export(
+    model: MiniWavLM, folder: Path, recipe: Mapping[str, Any], curves: Mapping[str, Path], shards: list[str]
+) -> Path:
+    """Write half-precision weights, the configuration, and where they come from; returns the weights file.
+
+    ``shards`` names what was trained on: ``real-all`` is ``pretrain/`` and the train splits of ``real/``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"
     save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, weights)
@@ -70,7 +75,7 @@ def export(model: MiniWavLM, folder: Path, recipe: Mapping[str, Any], curves: Ma
         "sha256": digest_file(weights),
         "parameters": sum(p.numel() for p in model.parameters()),
         "code": gather(),
-        "data": "synthetic speech (espeak-ng, training voices only), real/pretrain and train splits of real/",
+        "shards": shards,
         "curves": {k: [json.loads(line) for line in f.read_text().splitlines()] for k, f in curves.items()},
     }
     (folder / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
@@ -115,4 +120,5 @@ def run(name: str, work: Path, real_root: Path | None, out: Path | None = None) 
         curves[folder.name] = folder / "curve.jsonl"
         teacher = load_encoder(WEIGHTS / str(recipe["teacher"]))
         model = distil.run(settings(distil.Distillation, recipe["student"], name), teacher, work / "pool", folder)
-    return export(model, out or WEIGHTS / str(recipe["name"]), recipe, curves)
+    shards = [file.stem for file in pool.shard_files(work / "pool")]
+    return export(model, out or WEIGHTS / str(recipe["name"]), recipe, curves, shards)
