@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import Record
+from harness.records import Record, own_seconds
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def console(records: Sequence[Record]) -> str:
                 "95 % CI": interval(record.ci95),
                 "rate": rate(record.learning_rate),
                 "n test": str(record.n_test),
-                "time": duration(sum(record.seconds.values())),
+                "time": duration(own_seconds(record)),
             }
         )
     common = [name for name in ("suite", "upstream") if len({row[name] for row in rows}) == 1]

@@ -61,6 +61,8 @@ class Run:
         self.dev_table = Table(features, [utterance.id for utterance in dev_rows], task.need, self.device)
         check_frames(manifest, train_rows, self.train.lengths, self.bank.head)
         check_frames(manifest, dev_rows, self.dev_table.lengths, self.bank.head)
+        test_rows = manifest.split("test")  # only their lengths: no test state or label is read in training
+        check_frames(manifest, test_rows, [features.num_frames(row.id) for row in test_rows], self.bank.head)
         self.crop = self._crop(features.frame_ms, train_rows)
         classes = classes_of(self.targets) if protocol.balanced else None
         self.order = Order(self.train.lengths, protocol.batch, task.need == "frames", classes)

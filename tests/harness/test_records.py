@@ -291,7 +291,7 @@ def test_verify_of_verification_trials():
 def test_summary():
     short = records.summary(make())
     assert short["params_m"] == 1.5
-    assert short["seconds"] == 3.5
+    assert short["seconds"] == 2.0  # extraction is shared with other tasks
     assert short["upstream"] == "model"
     assert short["encoded_over_distinct"] == 1.0
     assert {"key", "suite", "task", "metric", "value", "ci95", "n_test", "learning_rate", "seeds"} <= set(short)

@@ -37,8 +37,8 @@ def test_console_of_one_upstream():
     lines = show.console([make(), second]).splitlines()
     assert lines[0] == "suite tiny · upstream model"
     assert lines[2].split() == ["task", "metric", "value", "95", "%", "CI", "rate", "n", "test", "time"]
-    assert lines[4].split() == ["asr", "WER", "↓", "50.0", "[0.3,", "99.0]", "1e-3", "2", "3.5", "s"]
-    assert lines[5].split() == ["ks", "accuracy", "↑", "9.0", "[8.0,", "10.1]", "1e-3", "312", "3.5", "s"]
+    assert lines[4].split() == ["asr", "WER", "↓", "50.0", "[0.3,", "99.0]", "1e-3", "2", "2.0", "s"]
+    assert lines[5].split() == ["ks", "accuracy", "↑", "9.0", "[8.0,", "10.1]", "1e-3", "312", "2.0", "s"]
     assert len({len(line) for line in lines[2:]}) == 1
 
 

@@ -55,7 +55,7 @@ class HuggingFace:
         values = _read_json(folder / "config.json", "the model's configuration")
         self.name = card.name
         self.device = torch.device(device)
-        self.do_normalize = _do_normalize(folder, options["do_normalize"])
+        self.do_normalize = _do_normalize(card, folder, options["do_normalize"])
         self.model = _load(card, folder, values).float().eval().requires_grad_(False).to(self.device)
         config = self.model.config
         self.num_states, self.width = config.num_hidden_layers + 1, config.hidden_size
@@ -114,9 +114,11 @@ def _read_json(file: Path, what: str) -> dict[str, Any]:
     return values
 
 
-def _do_normalize(folder: Path, option: object) -> bool:
+def _do_normalize(card: Card, folder: Path, option: object) -> bool:
+    if isinstance(option, bool):
+        return option
     if option is not None:
-        return bool(option)
+        raise SlimbenchError(f"{card.file}: option do_normalize is {option!r}; write true or false without quotes.")
     file = folder / "preprocessor_config.json"
     values = _read_json(file, "it says whether waveforms are normalised; or set option do_normalize on the card")
     if not isinstance(values.get("do_normalize"), bool):
