@@ -36,18 +36,21 @@ def folder(suite: Suite, data: Path | None, cache: Path) -> Path:
     return cache / "data" / f"{suite.name}-{recipe[:12]}"
 
 
-def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple[Path, list[str]]:
+def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple[Path, str | None, list[str]]:
     """Make the data of a suite unless they are there; they appear whole or not at all.
 
     Returns:
-        Their folder, and what a reader of the records must know of them.
+        Their folder, their own digest (``None`` for data that the user brings, which every record digests by itself),
+        and what a reader of the records must know of them.
 
     Raises:
         SlimbenchError: the data cannot be made, or were changed after they were made.
     """
     target = folder(suite, data, cache)
-    if data is not None or suite.builder is None:
-        return target, []
+    if suite.builder is None:
+        return target, None, []
+    if data is not None:
+        return target, None, [f"the data are the user's own, not those that suite {suite.name} makes"]
     if not target.exists():
         _build(suite, suite.builder, target, workers)
     digest = _digest_of(suite.builder)(target)
@@ -60,8 +63,8 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple
             f"the data of suite {suite.name} made here have digest {digest[:12]}, those of the published tables "
             f"{suite.digest[:12]}: compare scores from this machine only with each other"
         )
-        return target, [note]
-    return target, []
+        return target, digest, [note]
+    return target, digest, []
 
 
 def _build(suite: Suite, builder: str, target: Path, workers: int) -> None:

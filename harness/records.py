@@ -211,7 +211,7 @@ def verify(record: Record) -> None:
 
 
 def summary(record: Record) -> dict[str, Any]:
-    """The record without its bulk, as ``results --json`` lists it. ``seconds`` is the sum over stages."""
+    """The record without its bulk, as ``results --json`` lists it. ``seconds`` leaves shared extraction out."""
     return {
         "key": record.key,
         "created": record.created,

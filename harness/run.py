@@ -11,17 +11,31 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness import cost, data, extract, kept, metrics, plan, probe, provenance, records, registry, select, stats, suite
+from harness import (
+    cost,
+    data,
+    extract,
+    kept,
+    metrics,
+    plan,
+    probe,
+    provenance,
+    recording,
+    records,
+    registry,
+    select,
+    stats,
+    suite,
+)
 from harness.features import TaskFeatures
 from harness.identity import digest_json
-from harness.interface import SPLITS, Row, SlimbenchError
+from harness.interface import Row, SlimbenchError
 from harness.plan import Plan, TaskPlan
 from harness.probe import TrialResult
 from harness.progress import Progress, say
@@ -71,6 +85,7 @@ class Bench:
         device: torch device.
         watch: wall time of the stages that all tasks share.
         notes: what a reader of the records must know.
+        suite_digest: digest of the data as they are here; ``None`` for the user's own.
         features: the ledger of extraction, once that is done.
         price: the upstream's cost, once that is measured.
     """
@@ -82,6 +97,7 @@ class Bench:
     device: str
     watch: Stopwatch
     notes: list[str]
+    suite_digest: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,10 +129,11 @@ def prepare(options: Options) -> Bench:
     upstream = registry.load_upstream(options.upstream, device)
     watch = Stopwatch()
     with watch("suite"):
-        folder, notes = data.prepare(chosen, options.data, options.cache, options.threads or os.cpu_count() or 1)
+        workers = options.threads or os.cpu_count() or 1
+        folder, digest, notes = data.prepare(chosen, options.data, options.cache, workers)
     seeds = range(options.seeds or chosen.seeds)
     made = plan.make(upstream, chosen, folder, names, seeds, options.results, options.cache)
-    return Bench(made, card, options.results, options.cache, device, watch, notes)
+    return Bench(made, card, options.results, options.cache, device, watch, notes, digest)
 
 
 def bench(options: Options) -> list[Record]:
@@ -177,7 +194,8 @@ def _extract(run: Bench) -> Mapping[str, float]:
 def _cost(run: Bench) -> dict[str, Any]:
     """Cost of the upstream on this device, measured once and kept in the cache."""
     threads = torch.get_num_threads()
-    identity = digest_json([run.plan.upstream.fingerprint, run.device, threads])[:16]
+    machine = [provenance.gather()[fact] for fact in ("processor", "torch")]
+    identity = digest_json([run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
     file = run.cache / "cost" / f"{identity}.json"
     known: dict[str, Any] | None = kept.read(file)
     if known is None:
@@ -213,7 +231,7 @@ def _task(run: Bench, item: TaskPlan) -> Record:
     """One task: train all probes, choose on dev, open test once, and keep the record."""
     work = run.results / ".work" / item.key
     outcome = _outcome(run, item, work / "probe.pt")
-    record = _record(run, item, outcome)
+    record = recording.make(run, item, outcome)
     records.save(record, run.results)
     shutil.rmtree(work)
     interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
@@ -247,50 +265,3 @@ def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str
     per_seed = [metrics.score(metric, seed_rows) for seed_rows in rows.values()]
     low, high = stats.interval(metric, list(rows.values()), repeats=repeats)
     return {"value": select.mean(per_seed), "ci95": [low, high], "per_seed": per_seed}
-
-
-def _record(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
-    """All that is known of one result, in one place."""
-    upstream, task = run.plan.upstream, item.task
-    head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
-    scores, main = outcome.scores, outcome.scores[task.metric]
-    return Record(
-        key=item.key,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        suite=run.plan.suite.name,
-        suite_digest=run.plan.suite.digest,
-        upstream=_identity(run),
-        task=task.name,
-        metric=task.metric,
-        value=main["value"],
-        ci95=main["ci95"],
-        n_test=len(outcome.rows[run.plan.seeds[0]]),
-        values_per_seed=main["per_seed"],
-        secondary={name: {"value": scores[name]["value"], "ci95": scores[name]["ci95"]} for name in task.secondary},
-        learning_rate=outcome.choice.learning_rate,
-        seeds=list(run.plan.seeds),
-        trials=[result.as_row() for result in outcome.trained],
-        layer_weights=[list(result.layer_weights) for result in outcome.choice.results],
-        protocol=asdict(item.protocol),
-        data={**{s: len(item.manifest.split(s)) for s in SPLITS}, "manifest_digest": item.manifest.digest},
-        predictions={str(seed): outcome.rows[seed] for seed in run.plan.seeds},
-        cost={**run.price, "head_params": head, "params_with_head": run.price["params"] + head + upstream.num_states},
-        features=run.features,
-        seconds=outcome.seconds,
-        provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
-        notes=list(dict.fromkeys([*run.notes, *(note for result in outcome.trained for note in result.notes)])),
-    )
-
-
-def _identity(run: Bench) -> dict[str, Any]:
-    """What the record says of its upstream: the card's words, and what was measured."""
-    upstream, card = run.plan.upstream, run.card
-    return {
-        **{name: getattr(card, name) for name in ("title", "depth", "width", "teacher", "licence", "exposes")},
-        "name": upstream.name,
-        "family": card.family or "",
-        "fingerprint": upstream.fingerprint,
-        "num_states": upstream.num_states,
-        "state_width": upstream.width,
-        "frame_ms": upstream.frame_ms,
-    }

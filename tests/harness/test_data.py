@@ -18,11 +18,11 @@ def names(cache):
 
 
 def test_data_are_made_once(tmp_path, monkeypatch):
-    folder, notes = data.prepare(suite(), None, tmp_path, 1)
+    folder, digest, notes = data.prepare(suite(), None, tmp_path, 1)
     assert (folder / "2.txt").read_text() == "0 2"
     assert notes == []
     monkeypatch.setattr(toy_builder, "build", None)
-    assert data.prepare(suite(), None, tmp_path, 1) == (folder, [])
+    assert data.prepare(suite(), None, tmp_path, 1) == (folder, digest, [])
     assert names(tmp_path) == [folder.name]
 
 
@@ -45,7 +45,7 @@ def test_an_interrupted_build_leaves_nothing_that_passes_for_data(tmp_path):
 
 
 def test_changed_data_are_noticed(tmp_path):
-    folder, _ = data.prepare(suite(), None, tmp_path, 1)
+    folder, *_ = data.prepare(suite(), None, tmp_path, 1)
     (folder / "1.txt").write_text("changed")
     with pytest.raises(SlimbenchError, match="were changed") as error:
         data.prepare(suite(), None, tmp_path, 1)
@@ -53,15 +53,15 @@ def test_changed_data_are_noticed(tmp_path):
 
 
 def test_data_that_differ_from_the_published_ones_are_said_to(tmp_path):
-    folder, _ = data.prepare(suite(), None, tmp_path, 1)
+    folder, *_ = data.prepare(suite(), None, tmp_path, 1)
     same = toy_builder.digest(folder)
-    assert data.prepare(suite(digest=same), None, tmp_path, 1)[1] == []
-    [note] = data.prepare(suite(digest="0" * 64), None, tmp_path, 1)[1]
+    assert data.prepare(suite(digest=same), None, tmp_path, 1)[2] == []
+    [note] = data.prepare(suite(digest="0" * 64), None, tmp_path, 1)[2]
     assert same[:12] in note
 
 
 def test_a_folder_of_the_user_is_taken_as_it_is(tmp_path):
-    assert data.prepare(suite(), tmp_path, tmp_path / "cache", 1) == (tmp_path, [])
+    assert data.prepare(suite(), tmp_path, tmp_path / "cache", 1)[:2] == (tmp_path, None)
     with pytest.raises(SlimbenchError, match="no such data folder"):
         data.prepare(suite(), tmp_path / "absent", tmp_path, 1)
     with pytest.raises(SlimbenchError, match="DATA="):

@@ -1,0 +1,92 @@
+"""Composing the record of one finished task: all that is known of the result, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from harness import cost, provenance
+from harness.features import settings
+from harness.identity import digest_json
+from harness.interface import SPLITS
+from harness.plan import PROTOCOL_VERSION, TaskPlan
+from harness.records import Record
+
+if TYPE_CHECKING:
+    from harness.run import Bench, Outcome
+
+FEW_SPEAKERS = 10
+"""With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""
+
+
+def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
+    """All that is known of one result, in one place."""
+    upstream, task = run.plan.upstream, item.task
+    head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
+    scores, main = outcome.scores, outcome.scores[task.metric]
+    return Record(
+        key=item.key,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        suite=run.plan.suite.name,
+        suite_digest=run.suite_digest,
+        upstream=_identity(run),
+        task=task.name,
+        metric=task.metric,
+        value=main["value"],
+        ci95=main["ci95"],
+        n_test=len(outcome.rows[run.plan.seeds[0]]),
+        values_per_seed=main["per_seed"],
+        secondary={name: {"value": scores[name]["value"], "ci95": scores[name]["ci95"]} for name in task.secondary},
+        learning_rate=outcome.choice.learning_rate,
+        seeds=list(run.plan.seeds),
+        trials=[result.as_row() for result in outcome.trained],
+        layer_weights=[list(result.layer_weights) for result in outcome.choice.results],
+        protocol=asdict(item.protocol),
+        data=_data(run, item),
+        predictions={str(seed): outcome.rows[seed] for seed in run.plan.seeds},
+        cost={**run.price, "head_params": head, "params_with_head": run.price["params"] + head + upstream.num_states},
+        features=run.features,
+        seconds=outcome.seconds,
+        provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
+        notes=_notes(run, item, outcome),
+    )
+
+
+def _identity(run: Bench) -> dict[str, Any]:
+    """What the record says of its upstream: the card's words, and what was measured."""
+    upstream, card = run.plan.upstream, run.card
+    return {
+        **{name: getattr(card, name) for name in ("title", "depth", "width", "teacher", "licence", "exposes")},
+        "name": upstream.name,
+        "family": card.family or "",
+        "fingerprint": upstream.fingerprint,
+        "num_states": upstream.num_states,
+        "state_width": upstream.width,
+        "frame_ms": upstream.frame_ms,
+    }
+
+
+def _data(run: Bench, item: TaskPlan) -> dict[str, Any]:
+    """What the result was measured on and under which rules; records that differ here are not compared."""
+    return {
+        **{split: len(item.manifest.split(split)) for split in SPLITS},
+        "test_speakers": _test_speakers(item),
+        "manifest_digest": item.manifest.digest,
+        "audio_digest": digest_json(sorted(item.audio.items())),
+        "protocol_version": PROTOCOL_VERSION,
+        **settings(run.plan.suite.dtype),
+    }
+
+
+def _test_speakers(item: TaskPlan) -> int:
+    return len({utterance.speaker for utterance in item.manifest.split("test") if utterance.speaker})
+
+
+def _notes(run: Bench, item: TaskPlan, outcome: Outcome) -> list[str]:
+    """What a reader of this record must know: of the data, the training and the interval."""
+    notes = [*run.notes, *(note for result in outcome.trained for note in result.notes)]
+    speakers = _test_speakers(item)
+    if 0 < speakers < FEW_SPEAKERS:
+        notes.append(f"the interval rests on {speakers} test speakers: read it as a range, not as 95 %")
+    return list(dict.fromkeys(notes))
