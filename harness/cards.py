@@ -66,13 +66,37 @@ class Card:
     def settings(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """The card's options over an adapter's defaults.
 
+        Args:
+            defaults: what each option is where the card does not set it. An option has the type of its default (a
+                whole number is a number as well); one whose default is ``None`` is for the adapter to check.
+
         Raises:
-            SlimbenchError: the card sets an option that the adapter does not have.
+            SlimbenchError: the card sets an option that the adapter does not have, or to a value of another type.
         """
-        for key in self.options:
+        for key, value in self.options.items():
             if key not in defaults:
-                raise SlimbenchError(f"{self.file}: unknown option {key!r}{hint(key, defaults)}; remove or correct it.")
+                raise SlimbenchError(
+                    f"{self.file}: unknown option {key!r}{hint(str(key), defaults)}; remove or correct it."
+                )
+            if defaults[key] is not None and not _alike(value, defaults[key]):
+                raise SlimbenchError(f"{self.file}: option {key} is {value!r}; write {_to_write(defaults[key])}.")
         return {**defaults, **self.options}
+
+
+def _alike(value: object, default: object) -> bool:
+    """Whether an option has the type of its default; a whole number may stand for a number, true and false do not."""
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
+
+
+def _to_write(default: object) -> str:
+    """What to write for an option that has this default."""
+    if isinstance(default, bool):
+        return "true or false, without quotes"
+    if isinstance(default, int | float):
+        return f"a {'whole ' if isinstance(default, int) else ''}number, without quotes"
+    return "text" if isinstance(default, str) else "a list" if isinstance(default, list) else "a mapping"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> SlimbenchError:

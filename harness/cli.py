@@ -31,21 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SlimbenchError as error:
         print(f"slimbench: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno != errno.ENOSPC and error.filename is None:
             raise
-        print(
-            f"slimbench: {error.filename or 'the disk'}: no space left; make room and repeat the command, it goes on.",
-            file=sys.stderr,
-        )
+        print(f"slimbench: {_of_files(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nslimbench: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status or 0
+
+
+def _of_files(error: OSError) -> str:
+    """One sentence on an error of the file system that nothing else has explained."""
+    if error.errno == errno.ENOSPC:
+        return f"{error.filename or 'the disk'}: no space left; make room and repeat the command, it goes on."
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"{error.filename}: {reason}; correct the path or its rights and repeat the command."
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

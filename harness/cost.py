@@ -172,7 +172,12 @@ def real_time_factor(upstream: Upstream, seconds: float = 10.0, repeats: int = 5
 
 
 def peak_memory_mb(device: str = "cpu") -> float:
-    """Most memory that this process has held so far, in MB (10^6 bytes): on the GPU if it runs there, else in RAM."""
+    """The high-water mark of this process in MB (10^6 bytes): on the GPU if it runs there, else in RAM.
+
+    It is the most that the process has held at any time since it began, whatever for: interpreter, libraries, data and
+    every upstream and probe before this call, not what one upstream needs. It never falls, so that it is an upper
+    bound for what ran in this process, and tells upstreams apart only where each had a process of its own.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -39,12 +39,14 @@ class Piece:
         utterance: the first utterance that names it (path, cut, line).
         manifest: where that utterance stands.
         frames: whether some task of the suite reads frames of it.
+        others: further utterances of the same audio that state another length, and where they stand.
     """
 
     key: str
     utterance: Utterance
     manifest: Path
     frames: bool
+    others: list[tuple[Utterance, Path]] = field(default_factory=list)
 
     @property
     def where(self) -> str:
@@ -76,7 +78,9 @@ def pieces(
     for task in run:
         for utterance in manifests[task].utterances:
             key = keys[task][utterance.id]
-            found.setdefault(key, Piece(key, utterance, manifests[task].file, key in frames))
+            piece = found.setdefault(key, Piece(key, utterance, manifests[task].file, key in frames))
+            if utterance.seconds != piece.utterance.seconds:
+                piece.others.append((utterance, manifests[task].file))
     return found
 
 
@@ -91,7 +95,8 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
         Samples at 16 kHz per key, and what was converted on the way, one sentence per kind.
 
     Raises:
-        SlimbenchError: a file is missing, empty, truncated, no audio, or has samples that are no numbers.
+        SlimbenchError: a file is missing, empty, truncated, no audio, or has samples that are no numbers; or it has
+            not the length that a row of a manifest states.
     """
     known: dict[str, tuple[int, list[str]]] = kept.read(table) or {}
     new = [piece for key, piece in wanted.items() if key not in known]
@@ -99,10 +104,14 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
         with Progress("check audio", len(new), "files") as progress:
             for piece in new:
                 notes: set[str] = set()
-                wave = audio.load(piece.utterance.path, piece.utterance.start, piece.utterance.seconds, notes)
+                start = piece.utterance.start
+                seconds = None if start is None else piece.utterance.seconds  # a whole file's length is checked below
+                wave = audio.load(piece.utterance.path, start, seconds, notes)
                 known[piece.key] = (len(wave), sorted(notes))
                 progress.advance(1)
         kept.write(table, known)
+    for key, piece in wanted.items():
+        _check_stated(piece, known[key][0] / SAMPLE_RATE)
     converted: dict[str, list[Piece]] = {}
     for key, piece in wanted.items():
         for note in known[key][1]:
@@ -111,6 +120,21 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
         f"{note}: {len(those)} files, e.g. {those[0].utterance.path.name}" for note, those in sorted(converted.items())
     ]
     return {key: known[key][0] for key in wanted}, said
+
+
+def _check_stated(piece: Piece, length: float) -> None:
+    """Compare what the manifests state on a whole file with its ``length`` in seconds.
+
+    A cut cannot be wrong here: what is stated is in its content key, and reading it has checked that it is there.
+    """
+    if piece.utterance.start is not None:
+        return
+    for utterance, file in ((piece.utterance, piece.manifest), *piece.others):
+        if abs(length - utterance.seconds) > audio.TOLERANCE:
+            raise SlimbenchError(
+                f"{utterance.path} ({file} line {utterance.row}): lasts {length:.3f} s but {utterance.seconds:.3f} s "
+                "were expected; the file is truncated or another one, or `seconds` in that row is wrong."
+            )
 
 
 def check_lengths(wanted: Mapping[str, Piece], samples: Mapping[str, int], upstream: Upstream) -> None:

@@ -105,8 +105,8 @@ def _read(file: Path) -> Suite:
         raise SlimbenchError(f"{file}: `tasks` maps each task's name to its changes ({{}} for none).")
     values = {
         "about": str(content.get("about") or "").strip(),
-        "builder": content.get("builder"),
-        "digest": content.get("digest"),
+        "builder": _text(file, content, "builder", "text like package.module:function"),
+        "digest": _text(file, content, "digest", "text (put quotes around it)"),
         "dtype": content.get("dtype", "float16"),
         **{
             key: _whole(file, content, key, default)
@@ -136,15 +136,26 @@ def _whole(file: Path, content: Mapping[str, Any], key: str, default: int) -> in
     return value
 
 
+def _text(file: Path, content: Mapping[str, Any], key: str, wanted: str) -> str | None:
+    value = content.get(key)
+    if value is not None and not isinstance(value, str):
+        raise SlimbenchError(f"{file}: `{key}` is {value!r}; it must be {wanted}, or null.")
+    return value
+
+
+def _rates(where: str, value: Any) -> tuple[float, ...]:
+    if isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        return tuple(float(v) for v in value)
+    raise SlimbenchError(
+        f"{where}.learning_rates: must be a list of numbers like [1.0e-3, 1.0e-2] (YAML reads 1e-3 as text)."
+    )
+
+
 def _value(where: str, key: str, value: Any) -> Any:
     """One changed value in the type that :class:`TrainingProtocol` has."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key == "learning_rates":
-        if isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-            return tuple(float(v) for v in value)
-        raise SlimbenchError(
-            f"{where}.{key}: must be a list of numbers like [1.0e-3, 1.0e-2] (YAML reads 1e-3 as text)."
-        )
+        return _rates(where, value)
     if key == "head":
         if isinstance(value, dict) and all(isinstance(v, int) and v > 0 for v in value.values()):
             return {str(name): size for name, size in value.items()}
@@ -155,8 +166,10 @@ def _value(where: str, key: str, value: Any) -> Any:
         good, wanted = isinstance(value, bool), "true or false"
     elif key == "optimizer":
         good, wanted = value in ("Adam", "AdamW"), "Adam or AdamW"
-    elif key == "max_seconds":
-        good, wanted = value is None or (number and value > 0), "a number above 0, or null"
+    elif key in ("max_seconds", "clip"):
+        null = key == "max_seconds"
+        good = (number and value > 0) or (null and value is None)
+        wanted = "a number above 0, or null" if null else "a number above 0"
     else:
         good, wanted = number and value >= 0, "a number, not below 0"
     if not good:

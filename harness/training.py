@@ -160,7 +160,11 @@ class Run:
         return notes
 
     def save(self, file: Path) -> None:
-        """Write everything that goes on changing, atomically."""
+        """Write everything that goes on changing, atomically.
+
+        Raises:
+            SlimbenchError: it cannot be written, for example because the disk is full; nothing is left of the attempt.
+        """
         state = {
             "key": self.key,
             "step": self.step,
@@ -176,8 +180,17 @@ class Run:
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.name}.{os.getpid()}.part")
-        torch.save(state, part)
-        part.replace(file)
+        try:
+            torch.save(state, part)
+            part.replace(file)
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
+            reason = str(error).partition("\n")[0]
+            raise SlimbenchError(
+                f"{file}: the checkpoint cannot be written ({reason}); make room on that disk, or make the folder "
+                "writable, and repeat the command, it goes on."
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def load(self, file: Path) -> None:
         """Go on from a checkpoint.

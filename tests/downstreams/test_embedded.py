@@ -94,10 +94,10 @@ def test_four_tasks_share_one_pool(suite):
 def test_phones_are_the_text_through_the_lexicon(suite):
     lines = (suite / "pr" / "lexicon.txt").read_text().splitlines()
     lexicon = dict(line.split("\t") for line in lines)
-    assert len(lexicon) == len(lines) > 140
+    assert len(lexicon) == len(lines) > 50
     assert 36 <= len({phone for phones in lexicon.values() for phone in phones.split()}) <= 44
     assert lexicon["CHEESE"] == "CH IY Z"
-    assert lexicon["TREASURE"] == "T R EH ZH ER"
+    assert lexicon["MEASURED"] == "M EH ZH ER D"
     for utterance in manifest.read(suite, "pr").utterances:
         assert utterance.label == " ".join(lexicon[word] for word in utterance.text.split())
 

@@ -135,4 +135,5 @@ def test_changed_audio_under_the_same_name_makes_a_new_record(place):
     shutil.copy(place.data / donor["path"], place.data / row["path"])
     second = place.bench("ks")["ks"]
     assert second.key != first.key
-    assert second.data == first.data
+    assert second.data["audio_digest"] != first.data["audio_digest"]
+    assert second.data | {"audio_digest": ""} == first.data | {"audio_digest": ""}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import toy_data
 
 from harness import cli, registry
 
@@ -97,6 +99,54 @@ def test_bad_input_is_one_sentence_and_status_2(capsys):
     error = capsys.readouterr().err
     assert "did you mean 'fbank'" in error
     assert error.count("\n") == 1
+
+
+def test_a_cache_that_is_a_file_is_one_sentence(capsys, tmp_path):
+    suite = toy_data.write(tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    options = ["--upstream", "fbank", "--suite", str(suite), "--data", str(tmp_path / "data"), "--tasks", "ks"]
+    assert cli.main(["bench", *options, "--cache", str(tmp_path / "file" / "cache")]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("slimbench: ")]
+    assert len(said) == 1
+    assert str(tmp_path / "file") in said[0]
+    assert "not a directory; correct the path" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "a/b.csv"), "slimbench: a/b.csv: permission denied; correct"),
+        (OSError(28, "No space left on device"), "slimbench: the disk: no space left; make room"),
+    ],
+)
+def test_other_errors_of_files_are_one_sentence(capsys, monkeypatch, error, said):
+    monkeypatch.setattr(cli.listing, "suites", raising(error))
+    assert cli.main(["list", "suites"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert shown.count("\n") == 1
+
+
+def test_errors_that_concern_no_file_are_not_hidden(monkeypatch):
+    monkeypatch.setattr(cli.listing, "suites", raising(OSError("a defect")))
+    with pytest.raises(OSError, match="a defect"):
+        cli.main(["list", "suites"])
+
+
+def raising(error):
+    def fail(*_arguments):
+        raise error
+
+    return fail
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    program = "import sys; from harness.cli import main; sys.exit(main(['list', 'tasks']))"
+    done = subprocess.run([sys.executable, "-u", "-c", program], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,24 @@ def test_bad_audio_stops_everything_before_anything_is_encoded(data, tmp_path, h
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.parametrize("task", ["ks", "pr"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_wrong_length_is_found_in_any_row_whether_the_audio_is_known_or_not(data, tmp_path, task, cached):
+    table = tmp_path / "audio.json"
+    if cached:
+        extract.survey(gather(data)[2], table)
+    rows = toy_data.read_manifest(data, task)
+    rows[-1]["seconds"] = 0.7
+    file = toy_data.write_manifest(data, task, rows)
+    for _ in range(2):
+        with pytest.raises(SlimbenchError, match=r"lasts 0\.600 s but 0\.700 s were expected") as error:
+            extract.survey(gather(data)[2], table)
+        assert f"({file} line {len(rows) + 1})" in str(error.value)
+    rows[-1]["seconds"] = 0.64
+    toy_data.write_manifest(data, task, rows)
+    extract.survey(gather(data)[2], table)
+
+
 def test_conversions_are_said_and_remembered(data, tmp_path):
     rows = toy_data.read_manifest(data, "ks")
     for row, channels, rate in ((rows[0], 2, 16_000), (rows[1], 1, 8_000)):

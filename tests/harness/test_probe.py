@@ -81,6 +81,31 @@ def test_a_killed_run_goes_on_to_the_same_bits(task, when, tmp_path):
     assert [p.name for p in file.parent.iterdir()] == ["run.pt"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("writer failed\nstack"), OSError(28, "No space left on device")])
+def test_a_full_disk_is_said_and_the_last_checkpoint_stays(tmp_path, monkeypatch, error):
+    file, what = tmp_path / "run.pt", setting(KS)
+    real, saved = torch.save, []
+
+    def full(state, part):
+        if saved:
+            part.write_bytes(b"the begin")
+            raise error
+        real(state, part)
+        saved.append(part)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SlimbenchError, match=r"run\.pt: the checkpoint cannot be written .*make room") as caught:
+        train(*what, TRIALS, checkpoint=file)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+    monkeypatch.setattr(torch, "save", real)
+    seen = []
+    resumed = train(*what, TRIALS, checkpoint=file, progress=lambda step, total, text: seen.append(step))
+    assert seen == list(range(5, 13))
+    for a, b in zip(resumed, train(*what, TRIALS), strict=True):
+        same(a, b)
+
+
 def test_a_checkpoint_of_another_run_or_broken_is_an_error(tmp_path):
     file = tmp_path / "run.pt"
     what = setting(KS)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from harness import registry
+from harness.cards import read_card
 from harness.identity import digest_bytes, digest_weights
 from harness.interface import SlimbenchError
 
@@ -164,6 +165,35 @@ def test_a_path_is_a_card(plugin, tmp_path):
     file = write_card(tmp_path / "x", "mine", options={"deph": 5})
     with pytest.raises(SlimbenchError, match=r"mine\.yaml: unknown option 'deph', did you mean 'depth'\?"):
         registry.load_upstream(str(file))
+
+
+DEFAULTS = {"cmvn": True, "depth": 3, "scale": 0.5, "kind": "a", "sizes": [1], "free": None}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("cmvn", "false", r"option cmvn is 'false'; write true or false, without quotes\."),
+        ("cmvn", 0, r"option cmvn is 0; write true or false, without quotes\."),
+        ("cmvn", None, r"option cmvn is None; write true or false, without quotes\."),
+        ("depth", True, r"option depth is True; write a whole number, without quotes\."),
+        ("depth", 3.0, r"option depth is 3\.0; write a whole number, without quotes\."),
+        ("scale", "0.1", r"option scale is '0\.1'; write a number, without quotes\."),
+        ("scale", False, r"option scale is False; write a number, without quotes\."),
+        ("kind", 7, r"option kind is 7; write text\."),
+        ("sizes", 7, r"option sizes is 7; write a list\."),
+    ],
+)
+def test_an_option_has_the_type_of_its_default(tmp_path, option, value, said):
+    card = read_card(write_card(tmp_path, "mine", options={option: value}))
+    with pytest.raises(SlimbenchError, match=rf"mine\.yaml: {said}"):
+        card.settings(DEFAULTS)
+
+
+def test_options_of_the_right_type_are_taken_as_they_are(tmp_path):
+    given = {"cmvn": False, "depth": 5, "scale": 2, "kind": "b", "sizes": [], "free": "anything"}
+    assert read_card(write_card(tmp_path, "mine", options=given)).settings(DEFAULTS) == given
+    assert read_card(write_card(tmp_path, "mine")).settings(DEFAULTS) == DEFAULTS
 
 
 def test_weights_are_relative_to_the_card_or_to_a_variable(folder, monkeypatch, tmp_path):

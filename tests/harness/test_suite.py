@@ -57,6 +57,10 @@ def test_built_in_suites_serve_all_seven_tasks_with_five_rates_and_three_seeds(n
         (("title: Mine", "title: Mine\nseeds: 0"), "whole number above 0"),
         (("title: Mine", "title: [Mine"), "no valid YAML"),
         (("steps: 7", "optimizer: SGD"), "Adam or AdamW"),
+        (("steps: 7", "clip: 0"), "clip: is 0; it must be a number above 0"),
+        (("steps: 7", "clip: yes"), "clip: is True; it must be a number above 0"),
+        (("title: Mine", "title: Mine\nbuilder: [a.b:c]"), "`builder` is ['a.b:c']; it must be text like"),
+        (("title: Mine", "title: Mine\ndigest: 1234"), "`digest` is 1234; it must be text (put quotes"),
     ],
 )
 def test_a_broken_suite_file_is_named_with_the_remedy(tmp_path, change, said):

@@ -188,6 +188,34 @@ def test_configurations_that_do_not_fit(tmp_path, values, message):
         HuggingFace(hf_card(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "values", [{"hidden_size": "abc"}, {"hidden_size": 15}, {"hidden_act": "nope"}, {"num_attention_heads": 0}]
+)
+def test_configurations_that_transformers_refuses_are_one_sentence(tmp_path, values):
+    folder = save_hf(hf_model("hubert"), tmp_path / "tiny")
+    edit_config(folder, **values)
+    with pytest.raises(SlimbenchError, match=r"tiny.config\.json does not describe a model .*; copy it") as error:
+        HuggingFace(hf_card(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_in_two_files_is_refused(tmp_path):
+    folder = save_hf(hf_model("hubert"), tmp_path / "tiny")
+    state = load_file(folder / "model.safetensors")
+    name = min(state)
+    save_file({name: state[name] + 1}, folder / "other.safetensors")
+    said = rf"model\.safetensors and .*other\.safetensors both hold the weight {name}; keep"
+    with pytest.raises(SlimbenchError, match=said):
+        HuggingFace(hf_card(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["true", 1])
+def test_do_normalize_is_true_or_false(tmp_path, value):
+    save_hf(hf_model("hubert"), tmp_path / "tiny")
+    with pytest.raises(SlimbenchError, match=r"tiny\.yaml: option do_normalize is .*; write true or false, without"):
+        HuggingFace(hf_card(tmp_path, options={"do_normalize": value}))
+
+
 def test_the_depth_on_the_card_must_be_true(tmp_path):
     save_hf(hf_model("wav2vec2"), tmp_path / "tiny")
     with pytest.raises(SlimbenchError, match=r"tiny\.yaml says depth 12, but .*tiny has 3; correct the card"):

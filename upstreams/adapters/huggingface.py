@@ -9,6 +9,7 @@ first layer, then the output of every layer (the last one after the final layer 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _do_normalize(card: Card, folder: Path, option: object) -> bool:
     if isinstance(option, bool):
         return option
     if option is not None:
-        raise SlimbenchError(f"{card.file}: option do_normalize is {option!r}; write true or false without quotes.")
+        raise SlimbenchError(f"{card.file}: option do_normalize is {option!r}; write true or false, without quotes.")
     file = folder / "preprocessor_config.json"
     values = _read_json(file, "it says whether waveforms are normalised; or set option do_normalize on the card")
     if not isinstance(values.get("do_normalize"), bool):
@@ -135,7 +136,7 @@ def _load(card: Card, folder: Path, values: dict[str, Any]) -> Any:
         raise SlimbenchError(
             f"{card.file} says family {card.family}, but {folder} holds a {family} model; correct the card."
         )
-    config = MODELS[family].config_class.from_dict(values)
+    config = _accepted(folder, MODELS[family].config_class.from_dict, values)
     if getattr(config, "add_adapter", False):
         raise SlimbenchError(
             f"{folder} adds adapter layers after the encoder, which are not supported; use another model."
@@ -146,16 +147,33 @@ def _load(card: Card, folder: Path, values: dict[str, Any]) -> Any:
         )
     config.mask_time_prob = config.mask_feature_prob = 0.0
     with torch.random.fork_rng(devices=[]):  # the random start is overwritten; leave the caller's generator alone
-        model = MODELS[family](config)
+        model = _accepted(folder, MODELS[family], config)
     state = _read_state(folder, model)
     check_fit(folder, state, model.state_dict())
     model.load_state_dict(state)
     return model
 
 
+def _accepted(folder: Path, build: Callable[[Any], Any], values: Any) -> Any:
+    """What Transformers builds of ``config.json``; its refusals have no class in common."""
+    try:
+        return build(values)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+        raise SlimbenchError(
+            f"{folder / 'config.json'} does not describe a model that Transformers can build ({reason}); copy it again "
+            "from the model's source."
+        ) from error
+
+
 def _read_state(folder: Path, model: Any) -> dict[str, Tensor]:
-    """Stored weights under the names of the bare encoder; heads of pre-training are left out."""
+    """Stored weights under the names of the bare encoder; heads of pre-training are left out.
+
+    Raises:
+        SlimbenchError: a file cannot be read, or two weights have one name.
+    """
     state: dict[str, Tensor] = {}
+    origin: dict[str, Path] = {}
     for file in weight_files(folder):
         for name, tensor in read_tensors(file).items():
             name = name.removeprefix(f"{model.base_model_prefix}.")
@@ -163,7 +181,11 @@ def _read_state(folder: Path, model: Any) -> dict[str, Tensor]:
                 continue
             name = name.replace(".conv.weight_g", ".conv.parametrizations.weight.original0")
             name = name.replace(".conv.weight_v", ".conv.parametrizations.weight.original1")
-            state[name] = tensor
+            if name in state:
+                raise SlimbenchError(
+                    f"{origin[name]} and {file} both hold the weight {name}; keep the files of one model in the folder."
+                )
+            state[name], origin[name] = tensor, file
     return state
 
 

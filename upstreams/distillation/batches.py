@@ -19,6 +19,11 @@ CROPS = (96, 192, 320)
 """Crop lengths in 10 ms frames."""
 
 
+def hours(logmel: Tensor) -> float:
+    """Hours of audio in equal-length crops of log-mel (B, T10, mels) at 10 ms."""
+    return logmel.shape[0] * logmel.shape[1] / 100 / 3600
+
+
 @dataclass(frozen=True)
 class Mixing:
     """How crops are corrupted (after WavLM: noise and a second speaker on at most half of the crop)."""

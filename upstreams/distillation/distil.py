@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upstreams.distillation import pool
-from upstreams.distillation.batches import Batches, Mixing
-from upstreams.distillation.loop import Loop
+from harness.identity import digest_json, digest_tensors
+from upstreams.distillation import files, pool
+from upstreams.distillation.batches import Batches, Mixing, hours
+from upstreams.distillation.loop import Loop, rank_and_world
 from upstreams.students.mini import MiniConfig, MiniWavLM
 
 
@@ -73,14 +75,26 @@ def pair_loss(predicted: Tensor, target: Tensor, cosine: float) -> tuple[Tensor,
     return loss, similarity.mean()
 
 
-def run(settings: Distillation, teacher: MiniWavLM, pool_folder: Path, folder: Path) -> MiniWavLM:
-    """Distil, resumably; returns the trained student and leaves ``state.pt`` and ``curve.jsonl``."""
+def identity(settings: Distillation, teacher: MiniWavLM, shards: Sequence[Path]) -> str:
+    """Digest of what decides a run's outcome: settings, the teacher's weights and the shards."""
+    teaches = digest_tensors(teacher.state_dict())
+    return digest_json({"settings": asdict(settings), "teacher": teaches, "pool": pool.identity(shards)})
+
+
+def run(settings: Distillation, teacher: MiniWavLM, shards: Sequence[Path], folder: Path) -> MiniWavLM:
+    """Distil, resumably; returns the trained student and leaves ``state.pt`` and ``curve.jsonl``.
+
+    Raises:
+        SlimbenchError: ``folder`` holds a run with other settings, data or teacher.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if rank_and_world()[0] == 0:
+        files.note_start(folder)
     torch.manual_seed(settings.seed)
     teacher = teacher.eval().requires_grad_(False)
-    batches = Batches(pool.read(pool_folder), settings.seconds, settings.real, settings.mixing)
+    batches = Batches(pool.read(shards), settings.seconds, settings.real, settings.mixing)
     model = Student(settings, teacher.config.width)
-    loop = Loop(folder, model, settings.lr, settings.steps)
+    loop = Loop(folder, model, settings.lr, settings.steps, identity(settings, teacher, shards))
     if not loop.resume():
         copy_weights(model.encoder, teacher, settings.copy_layers)
     started = time.time()
@@ -97,5 +111,5 @@ def run(settings: Distillation, teacher: MiniWavLM, pool_folder: Path, folder: P
         ]
         loss = torch.stack([term for term, _ in terms]).mean()
         figures = {f"cosine_{t}": float(c.detach()) for (_, t), (_, c) in zip(settings.pairs, terms, strict=True)}
-        loop.update(loss, figures | {"loss": float(loss.detach())}, settings.seconds / 3600, started)
+        loop.update(loss, figures | {"loss": float(loss.detach())}, hours(mixed), started)
     return model.encoder

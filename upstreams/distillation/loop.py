@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from upstreams.distillation import files
+
 LOG_EVERY, SAVE_EVERY = 25, 100
 
 
@@ -23,9 +25,13 @@ class Loop:
 
     Batches must depend on the step number only; then a killed run that resumes sees what it would have seen.
     Under ``torchrun`` each process takes its own batch (``draw_index``) and gradients are averaged.
+    ``identity`` is a digest of all that decides the run's outcome; a checkpoint of another identity is refused.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, lr: float, steps: int, warmup: float = 0.06) -> None:
+    def __init__(
+        self, folder: Path, model: nn.Module, lr: float, steps: int, identity: str, warmup: float = 0.06
+    ) -> None:
+        self.identity = identity
         self.folder, self.model, self.steps, self.step, self.hours = folder, model, steps, 0, 0.0
         decay = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
         flat = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -48,13 +54,16 @@ class Loop:
         """Number of the batch that this process takes next; no two processes or steps share one."""
         return self.step * self.world + self.rank
 
-    def _average_gradients(self) -> None:
+    def _average_gradients(self, hours: float) -> float:
+        """Average gradients over all processes; returns the hours that all of them drew together."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
+        flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor([hours])])
         distributed.all_reduce(flat)
-        flat /= self.world
+        total = float(flat[-1])
+        flat = flat[:-1] / self.world
         for gradient, piece in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(piece.view_as(gradient))
+        return total
 
     @property
     def file(self) -> Path:
@@ -62,15 +71,29 @@ class Loop:
         return self.folder / "state.pt"
 
     def resume(self) -> bool:
-        """Load the checkpoint if there is one."""
+        """Load the checkpoint if there is one; rows of the curve that lie after it go.
+
+        Raises:
+            SlimbenchError: the checkpoint is of another run.
+        """
         if not self.file.is_file():
+            self._cut_curve()
             return False
-        state = torch.load(self.file, weights_only=True)
+        state = files.load(self.file, self.identity)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.hours = state["step"], state["hours"]
+        self._cut_curve()
         return True
+
+    def _cut_curve(self) -> None:
+        """Drop rows after the current step, and the half line that a kill may leave at the end."""
+        curve = self.folder / "curve.jsonl"
+        if self.rank or not curve.is_file():
+            return
+        lines = [line for line in curve.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        files.write_text(curve, "".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def save(self) -> None:
         """Write the checkpoint atomically."""
@@ -81,23 +104,30 @@ class Loop:
             "step": self.step,
             "hours": self.hours,
         }
-        temporary = self.file.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.rename(self.file)
+        files.save(self.file, state, self.identity)
 
     def update(self, loss: Tensor, figures: dict[str, float], hours: float, started: float) -> None:
-        """One update, with logging and checkpointing when due. Raises ``FloatingPointError`` on a non-finite loss."""
+        """One update, with logging and checkpointing when due.
+
+        Args:
+            loss: of this process's batch.
+            figures: numbers to log, averaged over the steps between two rows.
+            hours: of audio in this process's batch.
+            started: ``time.time()`` when this process began.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+            SlimbenchError: the checkpoint cannot be written.
+        """
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"loss is {float(loss)} at step {self.step} in {self.folder}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.world > 1:
-            self._average_gradients()
+        self.hours += self._average_gradients(hours) if self.world > 1 else hours
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self.hours += hours * self.world
         if self.rank:
             return
         for name, value in figures.items():

@@ -1,16 +1,19 @@
-"""The training pool: log-mel of synthetic and real speech, on disk, made by a process of its own while training runs.
+"""The training pool: log-mel of synthetic and real speech, on disk, filled before training starts.
 
 A shard is one ``.npy`` of float16 log-mel (frames, mels) with an ``.json`` of utterance lengths and origin beside it,
-written to a temporary name and renamed, so that a kill leaves whole shards only. Training reads whatever is there.
+written to a temporary name and renamed, so that a kill leaves whole shards only. Training reads the shards that its
+recipe and ``--data`` ask for, and no others; the real shard notes which cuts it was made from; others are refused.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from harness import audio, synthesis
+from harness.identity import digest_file, digest_json
 from harness.interface import SAMPLE_RATE, SlimbenchError
+from upstreams.distillation import files
 from upstreams.students.mini import HOP, WINDOW, LogMel
 
 SHARD_SECONDS = 1200.0
@@ -92,6 +97,11 @@ def real(root: Path) -> Iterator[NDArray[np.float64]]:
         yield audio.load(path, start, seconds).astype(np.float64)
 
 
+def rows_digest(root: Path) -> str:
+    """Digest of the permitted cuts under ``root``: relative paths, starts and seconds; no audio is read."""
+    return digest_json([[os.path.relpath(path, root), start, seconds] for path, start, seconds in real_rows(root)])
+
+
 class Writer:
     """Turns waveforms into shards in ``folder``."""
 
@@ -99,10 +109,24 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.origin, self.front = folder, origin, LogMel(mels)
 
-    def write(self, name: str, waves: Iterator[NDArray[np.float64]]) -> float:
-        """Write one shard from all of ``waves``; returns its seconds. A shard that is there already is kept."""
+    def write(self, name: str, waves: Iterator[NDArray[np.float64]], rows: str | None = None) -> float:
+        """Write one shard from all of ``waves``; returns its seconds. A shard that is there already is kept.
+
+        Args:
+            name: of the shard, after its origin.
+            waves: mono waveforms at 16 kHz.
+            rows: digest of the list that ``waves`` come from, where there is one.
+
+        Raises:
+            SlimbenchError: the shard that is there was made from other rows, or does not say from which.
+        """
         target = self.folder / f"{self.origin}-{name}.npy"
         if target.is_file():
+            if json.loads(target.with_suffix(".json").read_text()).get("rows") != rows:
+                raise SlimbenchError(
+                    f"{target} was made from other recordings than --data lists now; "
+                    f"give another --work folder, or delete {target} to make it anew."
+                )
             return 0.0
         pieces, lengths = [], []
         for wave in waves:
@@ -111,10 +135,12 @@ class Writer:
             mel = self.front(torch.from_numpy(wave.astype(np.float32)))
             pieces.append(mel.numpy().astype(np.float16))
             lengths.append(mel.shape[0])
-        temporary = target.with_suffix(".tmp.npy")
-        np.save(temporary, np.concatenate(pieces))
-        target.with_suffix(".json").write_text(json.dumps({"origin": self.origin, "lengths": lengths}))
-        temporary.rename(target)
+        if not pieces:
+            raise SlimbenchError(f"Nothing long enough to train on for {target}; check the folder given with --data.")
+        meta: dict[str, Any] = {"origin": self.origin, "lengths": lengths}
+        files.write_text(target.with_suffix(".json"), json.dumps(meta | ({} if rows is None else {"rows": rows})))
+        with files.whole(target) as temporary:
+            np.save(temporary, np.concatenate(pieces))
         return float(sum(lengths)) * HOP / SAMPLE_RATE
 
 
@@ -122,22 +148,34 @@ def produce(folder: Path, hours: float, seed: int, real_root: Path | None) -> No
     """Fill ``folder`` with real speech (once) and ``hours`` of synthetic speech, shard by shard."""
     torch.set_num_threads(1)
     if real_root is not None:
-        Writer(folder, "real").write("all", real(real_root))
+        Writer(folder, "real").write("all", real(real_root), rows_digest(real_root))
     writer = Writer(folder, "synthetic")
-    for index in tqdm(range(int(np.ceil(hours * 3600 / SHARD_SECONDS))), desc="synthetic speech", mininterval=5):
+    for index in tqdm(range(synthetic_shards(hours)), desc="synthetic speech", mininterval=5):
         writer.write(f"{seed:03d}-{index:04d}", synthetic(seed * 10_000 + index, SHARD_SECONDS))
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """All whole shards."""
-    return [file for file in sorted(folder.glob("*.npy")) if not file.name.endswith(".tmp.npy")]
+def synthetic_shards(hours: float) -> int:
+    """How many shards hold ``hours`` of synthetic speech."""
+    return int(np.ceil(hours * 3600 / SHARD_SECONDS))
 
 
-def read(folder: Path) -> list[Shard]:
-    """All whole shards, memory-mapped."""
-    shards = []
-    for file in shard_files(folder):
+def shard_files(folder: Path, hours: float, seed: int, real: bool) -> list[Path]:
+    """The shards that :func:`produce` makes for these settings, in the order of training; others are not read."""
+    names = ["real-all"] if real else []
+    names += [f"synthetic-{seed:03d}-{index:04d}" for index in range(synthetic_shards(hours))]
+    return [folder / f"{name}.npy" for name in names]
+
+
+def identity(shards: Sequence[Path]) -> dict[str, str]:
+    """Digest per shard of its notes: origin, lengths of all utterances and, of real speech, the cuts."""
+    return {file.stem: digest_file(file.with_suffix(".json")) for file in shards}
+
+
+def read(shards: Sequence[Path]) -> list[Shard]:
+    """The shards, memory-mapped."""
+    found = []
+    for file in shards:
         meta = json.loads(file.with_suffix(".json").read_text())
         offsets = np.concatenate([[0], np.cumsum(meta["lengths"])]).astype(np.int64)
-        shards.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))
-    return shards
+        found.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))
+    return found

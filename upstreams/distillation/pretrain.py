@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from upstreams.distillation import pool
-from upstreams.distillation.batches import Batches, Mixing, span_mask
+from harness.identity import digest_json, digest_tensors
+from upstreams.distillation import files, pool
+from upstreams.distillation.batches import Batches, Mixing, hours, span_mask
 from upstreams.distillation.loop import Loop, rank_and_world
 from upstreams.distillation.units import Codebook, mfcc
 from upstreams.students.mini import MiniConfig, MiniWavLM, remove_level, valid_mask
@@ -133,8 +135,10 @@ def grow_from(encoder: MiniWavLM, previous: MiniWavLM) -> None:
     encoder.load_state_dict(new)
 
 
-def masked_loss(model: Pretrainer, targets: Targets, batches: Batches, draw: int) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy at masked and visible frames, phonetic plus weighted speaker units, and figures to log."""
+def masked_loss(
+    model: Pretrainer, targets: Targets, batches: Batches, draw: int
+) -> tuple[Tensor, dict[str, float], float]:
+    """Cross-entropy at masked and visible frames, phonetic plus weighted speaker units; figures to log; hours drawn."""
     it = targets.iteration
     clean, mixed = batches.draw(draw, it.seed)
     labels = targets(clean)
@@ -151,36 +155,52 @@ def masked_loss(model: Pretrainer, targets: Targets, batches: Batches, draw: int
         "visible_accuracy": float(right[~masked].mean()),
         "speaker_loss": float(hidden[1].detach()),
     }
-    return phonetic + it.speaker_weight * speaker, figures
+    return phonetic + it.speaker_weight * speaker, figures, hours(clean)
 
 
-def codebooks(targets: Targets, batches: Batches, file: Path) -> None:
-    """Fit the codebooks, or load them where a killed run left them; the first process fits for all."""
+def identity(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path]) -> str:
+    """Digest of what decides an iteration's outcome: settings, the previous model's weights and the shards."""
+    before = None if previous is None else digest_tensors(previous.state_dict())
+    return digest_json({"settings": asdict(iteration), "previous": before, "pool": pool.identity(shards)})
+
+
+def codebooks(targets: Targets, batches: Batches, file: Path, identity: str) -> None:
+    """Fit the codebooks, or load them where a killed run left them; the first process fits for all.
+
+    Raises:
+        SlimbenchError: the codebooks in ``file`` are of another run.
+    """
     rank, world = rank_and_world()
     if not file.is_file() and rank == 0:
         targets.fit(batches)
-        temporary = file.with_suffix(".tmp")
-        torch.save([book.state_dict() for book in targets.books], temporary)
-        temporary.rename(file)
+        files.save(file, {"books": [book.state_dict() for book in targets.books]}, identity)
     if world > 1:
         distributed.barrier()
     targets.books = []
-    for state in torch.load(file, weights_only=True):
+    for state in files.load(file, identity)["books"]:
         book = Codebook(*state["centroids"].shape)
         book.load_state_dict(state)
         targets.books.append(book)
 
 
-def run(iteration: Iteration, previous: MiniWavLM | None, pool_folder: Path, folder: Path) -> MiniWavLM:
-    """Run one iteration, resumably; returns the trained encoder and leaves ``state.pt`` and ``curve.jsonl``."""
+def run(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path], folder: Path) -> MiniWavLM:
+    """Run one iteration, resumably; returns the trained encoder and leaves ``state.pt`` and ``curve.jsonl``.
+
+    Raises:
+        SlimbenchError: ``folder`` holds a run with other settings, data or previous model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if rank_and_world()[0] == 0:
+        files.note_start(folder)
     torch.manual_seed(iteration.seed)
-    batches = Batches(pool.read(pool_folder), iteration.seconds, iteration.real, iteration.mixing)
+    batches = Batches(pool.read(shards), iteration.seconds, iteration.real, iteration.mixing)
     model = Pretrainer(iteration.config, (iteration.units, iteration.speaker_units))
     targets = Targets(iteration, previous.eval() if previous is not None else None)
-    loop = Loop(folder, model, iteration.lr, iteration.steps)
-    codebooks(targets, batches, folder / "codebooks.pt")
-    (folder / "iteration.json").write_text(json.dumps(asdict(iteration), indent=1))
+    key = identity(iteration, previous, shards)
+    loop = Loop(folder, model, iteration.lr, iteration.steps, key)
+    codebooks(targets, batches, folder / "codebooks.pt", key)
+    if loop.rank == 0:
+        files.write_text(folder / "iteration.json", json.dumps(asdict(iteration), indent=1) + "\n")
     if not loop.resume():
         if iteration.grow and previous is not None:
             grow_from(model.encoder, previous)
@@ -188,6 +208,6 @@ def run(iteration: Iteration, previous: MiniWavLM | None, pool_folder: Path, fol
             fit_statistics(model.encoder, batches, iteration.seed)
     started = time.time()
     while loop.step < iteration.steps:
-        loss, figures = masked_loss(model, targets, batches, loop.draw_index)
-        loop.update(loss, figures, hours=iteration.seconds / 3600, started=started)
+        loss, figures, drawn = masked_loss(model, targets, batches, loop.draw_index)
+        loop.update(loss, figures, drawn, started)
     return model.encoder
