@@ -38,9 +38,7 @@ def shards(tmp_path) -> Path:
         lines.append(f"{n}.wav,,{n / 16_000}")
     (root / "pretrain" / "manifest.csv").write_text("\n".join(lines) + "\n")
     pool.Writer(folder, "real").write("all", pool.real(root), pool.rows_digest(root))
-    pool.Writer(folder, "synthetic").write(
-        "000-0000", (rng.normal(0, 0.1, n) for n in (24_000, 40_000, 60_000, 80_000))
-    )
+    pool.Writer(folder, "synthetic").write("000-0000", (rng.normal(0, 0.1, n) for n in range(24_000, 81_000, 18_000)))
     return folder
 
 
@@ -50,8 +48,8 @@ def _read(folder: Path) -> list[pool.Shard]:
 
 def test_deltas_are_torchaudios():
     x = torch.randn(2, 40, 13)
-    expected = torchaudio.functional.compute_deltas(x.transpose(1, 2), win_length=5).transpose(1, 2)
-    torch.testing.assert_close(units.deltas(x), expected, atol=1e-6, rtol=0)
+    expected = torchaudio.functional.compute_deltas(x.transpose(1, 2), win_length=5)
+    torch.testing.assert_close(units.deltas(x).transpose(1, 2), expected, atol=1e-6, rtol=0)
 
 
 def test_mean_removed_mfcc_ignores_a_constant_filter():
@@ -75,7 +73,7 @@ def test_a_draw_depends_on_seed_and_step_only(shards):
     again = batches.Batches(_read(shards), 8.0, 0.5, batches.Mixing())
     source.draw(3, 0)
     torch.testing.assert_close(source.draw(7, 1), again.draw(7, 1), rtol=0, atol=0)
-    clean = source.draw(7, 1)[0]
+    clean, _ = source.draw(7, 1)
     assert not torch.equal(clean, source.draw(7, 2)[0])
     assert batches.hours(clean) * 3600 == pytest.approx(sum(len(crop) for crop in clean) * 0.01)
 
