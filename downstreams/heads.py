@@ -69,6 +69,7 @@ class RecurrentHead(nn.Module):
     """
 
     dropout = 0.2
+    one_by_one = True
 
     def __init__(self, width: int, classes: int, project: int = 1024, hidden: int = 1024, layers: int = 2) -> None:
         super().__init__()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.batches import Table, evaluation_batches
 from harness.interface import Labels, Manifest, Prediction, SlimbenchError, Task, Utterance
 from harness.stacked import Bank
+from harness.threads import side_by_side
 
 
-@torch.no_grad()
 def evaluate(
     task: Task, labels: Labels, bank: Bank, table: Table, most: int
 ) -> tuple[list[dict[str, Prediction]], list[bool]]:
@@ -22,13 +22,23 @@ def evaluate(
     finite = [True] * bank.trials
     for indices in evaluation_batches(table.lengths, max(most, 32)):
         x, lengths = table.gather(indices)
-        output = bank(x, lengths)
+        output = _outputs(bank, x, lengths)
         for r, good in enumerate(torch.isfinite(output).flatten(1).all(1).tolist()):
             finite[r] &= good
         decoded = task.predict(output.flatten(0, 1), lengths.repeat(bank.trials), labels)
         for place, value in enumerate(decoded):
             predictions[place // len(indices)][table.ids[indices[place % len(indices)]]] = value
     return predictions, finite
+
+
+def _outputs(bank: Bank, x: Tensor, lengths: Tensor) -> Tensor:
+    """Outputs of all trials, without gradients."""
+
+    @torch.no_grad()  # a setting of the thread
+    def outputs(trials: range) -> Tensor:
+        return bank.part(trials)(x, lengths)
+
+    return torch.cat(side_by_side(outputs, bank.parts()))
 
 
 def targets_of(task: Task, manifest: Manifest, rows: Sequence[Utterance], labels: Labels) -> list[list[int]]:

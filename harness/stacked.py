@@ -49,7 +49,8 @@ class Bank:
     """R probes: layer weights (R, L) and R sets of head parameters, over one head module that gives the structure.
 
     A head may offer ``stacked(params, x, lengths, noise)`` for what :func:`torch.func.vmap` cannot do (LSTMs,
-    dropout); every other head is mapped over the trials.
+    dropout); every other head is mapped over the trials. A head with ``one_by_one = True`` takes the trials in turn,
+    so that on a CPU each can have a thread of its own.
     """
 
     head: nn.Module
@@ -59,6 +60,16 @@ class Bank:
     def trials(self) -> int:
         """R."""
         return len(self.params[LAYERS])
+
+    def parts(self) -> list[range]:
+        """The trials in groups that are best computed apart; a single group where nothing is gained."""
+        apart = getattr(self.head, "one_by_one", False) and self.params[LAYERS].device.type == "cpu"
+        return [range(r, r + 1) for r in range(self.trials)] if apart else [range(self.trials)]
+
+    def part(self, trials: range) -> Bank:
+        """The bank of some trials; it shares their parameters' memory, its gradients are its own."""
+        own = {key: value.detach()[trials.start : trials.stop].requires_grad_() for key, value in self.params.items()}
+        return Bank(self.head, own)
 
     def mix(self, x: Tensor) -> Tensor:
         """Sum of the states x (L, …) weighted by the softmax of the layer weights: (R, …) (protocol section 3.2)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness import metrics
 from harness.augment import spec_augment
@@ -16,6 +16,7 @@ from harness.batches import Order, Table, generator
 from harness.interface import FeatureSource, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Utterance
 from harness.outputs import check_frames, classes_of, evaluate, targets_of
 from harness.stacked import LAYERS, Noise, StackedAdam, build_bank
+from harness.threads import side_by_side
 from harness.trials import ProbeTrial, TrialResult
 
 
@@ -100,12 +101,17 @@ class Run:
         if self.protocol.specaugment:
             x = spec_augment(x, lengths, generator("augment", step))
         self.bank.head.train()
-        output = self.bank(x, lengths, Noise([trial.seed for trial in self.trials], step, self.device))
-        targets = [self.targets[i] for i in indices] * len(self.trials)
-        losses = self.task.loss(output.flatten(0, 1), lengths.repeat(len(self.trials)), targets, self.labels)
-        total = losses.view(len(self.trials), -1).mean(1).sum()
-        grads = torch.autograd.grad(total, list(self.bank.params.values()))
-        updated = self.optimizer.step(dict(zip(self.bank.params, grads, strict=True)))
+
+        def gradients(trials: range) -> tuple[Tensor, ...]:
+            bank = self.bank.part(trials)
+            output = bank(x, lengths, Noise([self.trials[r].seed for r in trials], step, self.device))
+            targets = [self.targets[i] for i in indices] * len(trials)
+            losses = self.task.loss(output.flatten(0, 1), lengths.repeat(len(trials)), targets, self.labels)
+            total = losses.view(len(trials), -1).mean(1).sum()
+            return torch.autograd.grad(total, list(bank.params.values()))
+
+        parts = zip(*side_by_side(gradients, self.bank.parts()), strict=True)
+        updated = self.optimizer.step({key: torch.cat(part) for key, part in zip(self.bank.params, parts, strict=True)})
         self.skipped += ~updated.cpu()
         self.step = step + 1
 

@@ -205,3 +205,17 @@ def test_a_label_that_train_lacks_names_file_and_row(split):
     what = (KS, KS.labels(manifest), manifest, ToyFeatures(manifest), dataclasses.replace(KS.protocol, steps=1))
     with pytest.raises(SlimbenchError, match=rf"manifest\.csv, row {odd.row}.*'zzz'"):
         train(*what, TRIALS)
+
+
+def test_the_number_of_threads_does_not_change_asr():
+    what, before = setting(ASR), torch.get_num_threads()
+    runs = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            runs.append(train(*what, TRIALS))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, three in zip(*runs, strict=True):
+        same(one, three)
