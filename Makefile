@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 UPSTREAM ?=
 SUITE ?= embedded
 DATA ?=
+PROTOCOL ?=
 TASKS ?=
 SEEDS ?=
 DEVICE ?= auto
@@ -17,7 +18,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m harness
 OPTIONS = $(if $(UPSTREAM),--upstream '$(UPSTREAM)') --suite '$(SUITE)' --device '$(DEVICE)' \
 	--results '$(RESULTS)' --cache '$(CACHE)' \
-	$(if $(DATA),--data '$(DATA)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)')
+	$(if $(DATA),--data '$(DATA)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)')
 
 help: ## this text
 	@echo 'make VERB [VARIABLE=value ...], for example: make bench UPSTREAM=distilled_wavlm'
@@ -27,6 +28,7 @@ help: ## this text
 	@echo '  UPSTREAM  name of an upstream (make list), or path of a card'
 	@echo '  SUITE     name of a suite, or path of its file ($(SUITE))'
 	@echo '  DATA      folder of data, for suites that do not make their own'
+	@echo '  PROTOCOL  one of the suite'\''s protocols, as superb or fast of suite superb (the first)'
 	@echo '  TASKS     only these tasks, as in TASKS=ks,pr (all of the suite)'
 	@echo '  SEEDS     seeds per learning rate (what the suite says)'
 	@echo '  DEVICE    auto, cpu or cuda ($(DEVICE): CUDA if there is one)'

@@ -40,7 +40,8 @@ class AutomaticSpeechRecognition:
     need: Need = "frames"
     protocol = TrainingProtocol(
         steps=200_000,
-        batch=16,
+        batch=16,  # nominally 32, which s3prl halves
+        batching="halved_buckets",
         optimizer="Adam",
         learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
         clip=1.0,

@@ -35,12 +35,17 @@ class SpeakerVerification:
     need: Need = "frames"
     protocol = TrainingProtocol(
         steps=200_000,
-        batch=50,
+        batch=10,
+        accumulate=5,
+        batching="shuffled",
         optimizer="AdamW",
         learning_rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
         clip=1000.0,
         eval_every=20_000,
         max_seconds=8.0,
+        min_seconds=2.0,
+        effects=("gain -3", "silence 1 0.1 0.1% -1 0.1 0.1%"),
+        looks_on_test=True,
     )
     superb_labels = 1211
 

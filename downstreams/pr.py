@@ -32,11 +32,13 @@ class PhonemeRecognition:
     name = "pr"
     title = "Phoneme recognition"
     metric = "per"
-    secondary: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ("per_2021",)
     need: Need = "frames"
     protocol = TrainingProtocol(
         steps=100_000,
-        batch=32,
+        batch=16,
+        accumulate=2,
+        batching="windows",
         optimizer="Adam",
         learning_rates=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         clip=1.0,
@@ -46,11 +48,12 @@ class PhonemeRecognition:
     croppable = False
 
     def labels(self, manifest: Manifest) -> Labels:
-        """The special symbols, then the sorted phones of the train split.
+        """The special symbols, then SUPERB's 71 phones where stress is marked, or the sorted phones of the train split."""
+        from downstreams.corpora.lexicon import PHONES
 
-        SUPERB's own table is fixed: 71 phones with stress, and the same three special symbols.
-        """
         phones = {phone for utterance in manifest.split("train") for phone in utterance.label.split()}
+        if any(phone[-1].isdigit() for phone in phones) and phones <= set(PHONES):
+            return Labels(((*SPECIAL, *PHONES),))
         return Labels(((*SPECIAL, *sorted(phones - set(SPECIAL))),))
 
     def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:

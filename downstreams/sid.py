@@ -22,11 +22,13 @@ SID = SpeakerIdentification(
     superb_labels=1251,
     protocol=TrainingProtocol(
         steps=200_000,
-        batch=32,
+        batch=8,
+        accumulate=4,
         optimizer="Adam",
         learning_rates=(1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         clip=1.0,
         eval_every=5_000,
         max_seconds=8.0,
+        crops=4,  # as many as s3prl sees of an utterance, see harness/adapt.py
     ),
 )

@@ -1,7 +1,7 @@
-"""Batches of stored features: which utterances, in which order, and their states as one padded tensor.
+"""Batches of stored features: states of some utterances as one padded tensor.
 
-Order, crops and augmentation draw from generators seeded by the place in the run (epoch, batch), never from a running
-state: a run that goes on after a kill draws exactly what it would have drawn.
+Crops draw from generators seeded by the place in the run (epoch, batch), never from a running state: a run that goes
+on after a kill draws exactly what it would have drawn. In which order utterances come: :mod:`harness.order`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from harness.interface import FeatureSource, Need, SlimbenchError
 
-JITTER = 0.1
-"""Relative noise on lengths before sorting, so that batches of similar length differ between epochs."""
 EVAL_FRAMES = 4_000
 """Padded frames per evaluation batch."""
 
@@ -28,44 +25,6 @@ def generator(*place: int | str, device: str | torch.device = "cpu") -> torch.Ge
     made = torch.Generator(device=device)
     made.manual_seed(int.from_bytes(digest[:7], "big"))
     return made
-
-
-class Order:
-    """Training batches of N utterances, shared by all trials.
-
-    Frames: utterances sorted by jittered length, cut into batches, batches shuffled. Means: shuffled and cut. The
-    last, smaller batch is kept. With ``classes`` every class is drawn equally often, with replacement.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch: int, bucket: bool, classes: Sequence[int] | None = None) -> None:
-        self.lengths = torch.as_tensor(lengths, dtype=torch.float64)
-        self.batch = batch
-        self.bucket = bucket
-        self.weights: Tensor | None = None
-        if classes is not None:
-            index = torch.as_tensor(classes)
-            self.weights = 1.0 / index.bincount()[index].to(torch.float64)
-        self.per_epoch = -(-len(lengths) // batch)
-        self._epoch = lru_cache(maxsize=1)(self._make)
-
-    def at(self, step: int) -> Tensor:
-        """Indices of the batch of update ``step`` (from 0)."""
-        return self._epoch(step // self.per_epoch)[step % self.per_epoch]
-
-    def _make(self, epoch: int) -> tuple[Tensor, ...]:
-        draw = generator("order", epoch)
-        count = len(self.lengths)
-        if self.weights is None:
-            chosen = torch.randperm(count, generator=draw)
-        else:
-            chosen = torch.multinomial(self.weights, count, replacement=True, generator=draw)
-        if self.bucket:
-            noise = 1.0 + JITTER * torch.rand(count, generator=draw, dtype=torch.float64)
-            chosen = chosen[(self.lengths[chosen] * noise).argsort(stable=True)]
-        batches = torch.split(chosen, self.batch)
-        if self.bucket:
-            batches = tuple(batches[i] for i in torch.randperm(len(batches), generator=draw).tolist())
-        return tuple(batches)
 
 
 def evaluation_batches(lengths: Sequence[int], most: int) -> list[list[int]]:

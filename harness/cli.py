@@ -86,6 +86,7 @@ def _add_bench(verbs: Any) -> None:
     common.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of data, for suites that do not make their own"
     )
+    common.add_argument("--protocol", metavar="NAME", help="one of the suite's protocols (default: its first)")
     common.add_argument("--tasks", default="", metavar="A,B", help="only these tasks (default: all of the suite)")
     common.add_argument("--seeds", type=_positive, metavar="N", help="seeds per learning rate (default: the suite's)")
     common.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -156,7 +157,9 @@ def _options(options: argparse.Namespace) -> Any:
     from harness.run import Options
 
     tasks = tuple(options.tasks.replace(",", " ").split())
-    given = {name: getattr(options, name) for name in ("upstream", "suite", "data", "seeds", "device", "threads")}
+    given = {
+        name: getattr(options, name) for name in ("upstream", "suite", "data", "seeds", "device", "threads", "protocol")
+    }
     return Options(**given, tasks=tasks, results=options.results, cache=options.cache)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import kept, registry
@@ -36,21 +37,48 @@ def folder(suite: Suite, data: Path | None, cache: Path) -> Path:
     return cache / "data" / f"{suite.name}-{recipe[:12]}"
 
 
-def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple[Path, str | None, list[str]]:
-    """Make the data of a suite unless they are there; they appear whole or not at all.
+@dataclass(frozen=True)
+class Data:
+    """The data of a suite, ready to be read.
 
-    Returns:
-        Their folder, their own digest (``None`` for data that the user brings, which every record digests by itself),
-        and what a reader of the records must know of them.
+    Attributes:
+        manifests: folder of the manifests, one sub-folder per task.
+        root: folder that their paths are relative to.
+        digest: of the data that a builder made; ``None`` for data that the user brings, which every record digests.
+        notes: what a reader of the records must know of them.
+        unavailable: tasks whose corpus is not there, with the reason.
+    """
+
+    manifests: Path
+    root: Path
+    digest: str | None = None
+    notes: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: Sequence[str]) -> Data:
+    """Make the data of a suite, or the manifests of the user's corpora, unless they are there.
+
+    They appear whole or not at all.
+
+    Args:
+        suite: the suite.
+        data: the user's folder.
+        cache: where what is made is kept.
+        workers: processes for making it.
+        tasks: tasks whose manifests are wanted.
 
     Raises:
         SlimbenchError: the data cannot be made, or were changed after they were made.
     """
     target = folder(suite, data, cache)
+    if suite.corpora is not None:
+        return _index(suite, suite.corpora, target, cache, tasks)
     if suite.builder is None:
-        return target, None, []
+        return Data(target, target)
     if data is not None:
-        return target, None, [f"the data are the user's own, not those that suite {suite.name} makes"]
+        note = f"the data are the user's own, not those that suite {suite.name} makes"
+        return Data(target, target, notes=(note,))
     if not target.exists():
         _build(suite, suite.builder, target, workers)
     digest = _digest_of(suite.builder)(target)
@@ -63,8 +91,25 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int) -> tuple
             f"the data of suite {suite.name} made here have digest {digest[:12]}, those of the published tables "
             f"{suite.digest[:12]}: compare scores from this machine only with each other"
         )
-        return target, digest, [note]
-    return target, digest, []
+        return Data(target, target, digest, (note,))
+    return Data(target, target, digest)
+
+
+def _index(suite: Suite, corpora: str, root: Path, cache: Path, tasks: Sequence[str]) -> Data:
+    """Manifests of the official corpora below ``root``, written once per folder and task.
+
+    An index is made again when the folder's corpora change by name, or when it is deleted.
+    """
+    index: Callable[[Path, Path, Sequence[str], Progress], Mapping[str, str]] = registry.resolve(corpora)
+    names = sorted(entry.name for entry in root.iterdir())
+    target = cache / "data" / f"{suite.name}-{digest_json({'root': str(root.resolve()), 'names': names})[:12]}"
+    wanted = [task for task in tasks if not (target / task / "manifest.csv").is_file()]
+    unavailable: Mapping[str, str] = {}
+    if wanted:
+        target.mkdir(parents=True, exist_ok=True)
+        with Progress(f"index corpora of suite {suite.name}", 1, "files") as progress:
+            unavailable = index(root, target, wanted, progress)
+    return Data(target, root, unavailable=unavailable)
 
 
 def _build(suite: Suite, builder: str, target: Path, workers: int) -> None:

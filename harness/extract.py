@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from harness import audio, kept
+from harness import audio, effects, kept
 from harness.features import Entry, FeatureStore, sweep
+from harness.identity import digest_bytes
 from harness.interface import SAMPLE_RATE, HiddenStates, Manifest, Need, SlimbenchError, Upstream, Utterance
 from harness.progress import Progress
 
@@ -39,6 +42,7 @@ class Piece:
         utterance: the first utterance that names it (path, cut, line).
         manifest: where that utterance stands.
         frames: whether some task of the suite reads frames of it.
+        effects: what is done to its waveform first.
         others: further utterances of the same audio that state another length, and where they stand.
     """
 
@@ -46,6 +50,7 @@ class Piece:
     utterance: Utterance
     manifest: Path
     frames: bool
+    effects: tuple[str, ...] = ()
     others: list[tuple[Utterance, Path]] = field(default_factory=list)
 
     @property
@@ -54,9 +59,10 @@ class Piece:
         return f"{self.utterance.path} ({self.manifest} line {self.utterance.row})"
 
 
-def key_of(utterance: Utterance, digests: Mapping[Path, str]) -> str:
-    """Content key of an utterance, from the digests of the files."""
-    return audio.audio_key(digests[utterance.path], utterance.start, utterance.seconds)
+def key_of(utterance: Utterance, digests: Mapping[Path, str], changes: Sequence[str] = ()) -> str:
+    """Content key of an utterance, from the digests of the files and what is done to the waveform."""
+    key = audio.audio_key(digests[utterance.path], utterance.start, utterance.seconds)
+    return digest_bytes(f"{key}:{';'.join(changes)}".encode()) if changes else key
 
 
 def pieces(
@@ -64,6 +70,7 @@ def pieces(
     needs: Mapping[str, Need],
     keys: Mapping[str, Mapping[str, str]],
     run: Iterable[str],
+    changes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Piece]:
     """The distinct audio of the tasks ``run``; what is kept of it is the union of the needs of all tasks.
 
@@ -72,13 +79,15 @@ def pieces(
         needs: per task of the suite.
         keys: per task: utterance id → content key.
         run: the tasks whose audio is wanted now.
+        changes: per task the effects on its waveforms.
     """
     frames = {key for task, need in needs.items() if need == "frames" for key in keys[task].values()}
     found: dict[str, Piece] = {}
     for task in run:
         for utterance in manifests[task].utterances:
             key = keys[task][utterance.id]
-            piece = found.setdefault(key, Piece(key, utterance, manifests[task].file, key in frames))
+            done = (changes or {}).get(task, ())
+            piece = found.setdefault(key, Piece(key, utterance, manifests[task].file, key in frames, done))
             if utterance.seconds != piece.utterance.seconds:
                 piece.others.append((utterance, manifests[task].file))
     return found
@@ -98,7 +107,8 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
         SlimbenchError: a file is missing, empty, truncated, no audio, or has samples that are no numbers; or it has
             not the length that a row of a manifest states.
     """
-    known: dict[str, tuple[int, list[str]]] = kept.read(table) or {}
+    seen = (kept.read(table) or {}).items()
+    known: dict[str, tuple[int, list[str], int]] = {key: entry for key, entry in seen if len(entry) == 3}
     new = [piece for key, piece in wanted.items() if key not in known]
     if new:
         with Progress("check audio", len(new), "files") as progress:
@@ -107,11 +117,11 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
                 start = piece.utterance.start
                 seconds = None if start is None else piece.utterance.seconds  # a whole file's length is checked below
                 wave = audio.load(piece.utterance.path, start, seconds, notes)
-                known[piece.key] = (len(wave), sorted(notes))
+                known[piece.key] = (len(_changed(wave, piece)), sorted(notes), len(wave))
                 progress.advance(1)
         kept.write(table, known)
     for key, piece in wanted.items():
-        _check_stated(piece, known[key][0] / SAMPLE_RATE)
+        _check_stated(piece, known[key][2] / SAMPLE_RATE)
     converted: dict[str, list[Piece]] = {}
     for key, piece in wanted.items():
         for note in known[key][1]:
@@ -120,6 +130,11 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
         f"{note}: {len(those)} files, e.g. {those[0].utterance.path.name}" for note, those in sorted(converted.items())
     ]
     return {key: known[key][0] for key in wanted}, said
+
+
+def _changed(wave: NDArray[np.float32], piece: Piece) -> NDArray[np.float32]:
+    """The waveform after the piece's effects."""
+    return effects.apply(wave, effects.parse(piece.effects)) if piece.effects else wave
 
 
 def _check_stated(piece: Piece, length: float) -> None:
@@ -268,7 +283,7 @@ def _encode(
     lengths = torch.tensor([samples[piece.key] for piece in batch])
     waves = torch.zeros(len(batch), int(lengths.max()))
     for row, piece in enumerate(batch):
-        wave = audio.load(piece.utterance.path, piece.utterance.start, piece.utterance.seconds)
+        wave = _changed(audio.load(piece.utterance.path, piece.utterance.start, piece.utterance.seconds), piece)
         waves[row, : len(wave)] = torch.from_numpy(wave)
     hidden = _run(upstream, waves, lengths, device)
     entries, means, frames = [], [], {}

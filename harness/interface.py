@@ -7,7 +7,7 @@ torch, so that ``slimbench list`` answers at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -72,7 +72,9 @@ class Utterance:
     """One row of a manifest.
 
     ``start`` and ``seconds`` cut the utterance out of a longer file; ``start=None`` takes the whole file.
-    ``row`` is the line in the manifest file (the header is line 1), for messages.
+    ``row`` is the line in the manifest file (the header is line 1), for messages. ``variant_of`` is set where several
+    fixed crops stand for one utterance (:mod:`harness.adapt`): its id, so that each epoch takes one of them. ``shared``
+    audio may be in several splits, because the protocol wants it so.
     """
 
     id: str
@@ -84,6 +86,8 @@ class Utterance:
     start: float | None
     seconds: float
     row: int
+    variant_of: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Manifest:
         utterances: rows in file order; ids are unique.
         trials: speaker-verification trials per split, empty for other tasks.
         digest: SHA-256 of the manifest's content (rows and trials, not of the audio).
+        folds: for cross-validation one manifest per fold; ``utterances`` then holds those of all folds once, in the
+            splits of the first fold that has them.
     """
 
     task: str
@@ -112,6 +118,7 @@ class Manifest:
     utterances: tuple[Utterance, ...]
     trials: Mapping[Split, tuple[Trial, ...]] = field(default_factory=dict)
     digest: str = ""
+    folds: tuple[Manifest, ...] = ()
 
     def split(self, name: Split) -> tuple[Utterance, ...]:
         """The utterances of one split, in file order."""
@@ -126,13 +133,22 @@ the layer sum and the first linear map. ``frames``: (L, T, D).
 """
 
 
+Batching = Literal["by_length", "shuffled", "halved_buckets", "windows"]
+"""How training utterances come into batches.
+
+``by_length``: utterances of similar length together, anew in each epoch; time means are shuffled. ``shuffled``: at
+random. ``halved_buckets``: SUPERB's ASR, two halves of each of the fixed buckets by audio length. ``windows``:
+SUPERB's PR, one window of neighbours in target length per utterance, so that windows overlap.
+"""
+
+
 @dataclass(frozen=True)
 class TrainingProtocol:
     """How the probes of a task are trained: SUPERB's values in the task file, changes to them in the suite file.
 
     Attributes:
         steps: optimiser updates.
-        batch: utterances per update (batch × accumulation of s3prl).
+        batch: utterances per batch.
         optimizer: name of the ``torch.optim`` class, used with its defaults.
         learning_rates: the grid.
         clip: global L2 norm to which the gradient of each trial is clipped.
@@ -142,6 +158,17 @@ class TrainingProtocol:
         specaugment: mask the mixed features in training (ASR in SUPERB).
         balanced: draw training utterances with replacement, every class equally often (KS in SUPERB).
         head: sizes of the head that differ from SUPERB's, by name.
+        accumulate: batches per update; the loss is the mean over batches of each batch's mean.
+        batching: how batches are made, see :data:`Batching`.
+        drop_last: leave out an epoch's last batch where it is not full.
+        balanced_dev: score dev on one fixed draw with replacement, every class equally often (KS in SUPERB).
+        effects: what is done to every waveform before it is encoded, in sox's words (:mod:`harness.effects`).
+        min_seconds: training utterances that are not longer than this after the effects are left out.
+        crops: fixed random crops per longer utterance, each encoded; 0 draws a fresh crop of the frames each time.
+        crop_splits: where utterances are cropped.
+        train_on_dev: train on the dev utterances as well (the dev speakers of ASV, which SUPERB does not hold out).
+        choose: which weights of a trial count: those of the best look at dev, or the last ones.
+        looks_on_test: also report the best test score over all looks, labelled as such (ASV in SUPERB).
     """
 
     steps: int
@@ -155,6 +182,29 @@ class TrainingProtocol:
     specaugment: bool = False
     balanced: bool = False
     head: Mapping[str, int] = field(default_factory=dict)
+    accumulate: int = 1
+    batching: Batching = "by_length"
+    drop_last: bool = False
+    balanced_dev: bool = False
+    effects: tuple[str, ...] = ()
+    min_seconds: float | None = None
+    crops: int = 0
+    crop_splits: tuple[Split, ...] = ("train",)
+    train_on_dev: bool = False
+    choose: Literal["best", "last"] = "best"
+    looks_on_test: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What differs from having no such setting, as the digest of a record sees it.
+
+        A field that later versions add with a neutral default changes the key of no earlier record.
+        """
+        later = {f.name: f.default for f in fields(self)[_FIRST_FIELDS:]}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+
+
+_FIRST_FIELDS = 11
+"""Fields of the first records, which are always part of the key."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest, SlimbenchError, Split, Trial, Utterance
 
 COLUMNS = ("split", "path", "speaker", "text", "label", "seconds")
-"""Columns that must be there; ``start`` may be, and further columns are notes."""
+"""Columns that must be there; ``start``, ``fold`` and ``shared`` may be, and further columns are notes."""
 
 TRIAL_SPLITS: tuple[Split, ...] = ("dev", "test")
 
@@ -24,12 +24,13 @@ _OVERLAP = 0.001
 """Seconds that two cuts may share (rounding) before they count as the same speech."""
 
 
-def read(folder: Path, task: str) -> Manifest:
+def read(folder: Path, task: str, root: Path | None = None) -> Manifest:
     """Read and check ``<folder>/<task>/manifest.csv`` and its trials, where there are some.
 
     Args:
-        folder: root of the data; paths in the manifest are relative to it.
+        folder: folder of the manifests.
         task: name of the task, which is the name of the sub-folder.
+        root: folder that the paths in the manifest are relative to; by default ``folder``.
 
     Raises:
         SlimbenchError: anything in it is wrong; the message names file, line and remedy.
@@ -39,13 +40,38 @@ def read(folder: Path, task: str) -> Manifest:
         raise SlimbenchError(
             f"{file}: no such manifest; DATA must be a folder with one {task}/manifest.csv per task (docs/data.md)."
         )
-    utterances = tuple(_utterance(folder, file, line, row) for line, row in _rows(file))
+    folder = folder if root is None else root
+    folds: dict[str, list[Utterance]] = {}
+    for line, row in _rows(file):
+        folds.setdefault(row.get("fold", ""), []).append(_utterance(folder, file, line, row))
+    if len(folds) > 1:
+        return _cross_validated(folder, file, task, folds)
+    utterances = tuple(utterance for rows in folds.values() for utterance in rows)
+    _check(file, utterances)
+    trials = _trials(folder, file, utterances)
+    return Manifest(task, file, utterances, trials, _digest(folder, utterances, trials))
+
+
+def _cross_validated(folder: Path, file: Path, task: str, folds: Mapping[str, list[Utterance]]) -> Manifest:
+    """One manifest per value of the column ``fold``, and all of their utterances once."""
+    made: list[Manifest] = []
+    every: dict[str, Utterance] = {}
+    for name, rows in folds.items():
+        if not name:
+            raise SlimbenchError(f"{file}: line {rows[0].row}: fold is empty while other rows name one; fill it in.")
+        _check(file, tuple(rows))
+        made.append(Manifest(task, file, tuple(rows), {}, _digest(folder, tuple(rows), {})))
+        for utterance in rows:
+            every.setdefault(utterance.id, utterance)
+    digest = digest_json({"folds": [[name, fold.digest] for name, fold in zip(folds, made, strict=True)]})
+    return Manifest(task, file, tuple(every.values()), {}, digest, tuple(made))
+
+
+def _check(file: Path, utterances: tuple[Utterance, ...]) -> None:
     _check_splits(file, utterances)
     _check_filled(file, utterances)
     _check_distinct(file, utterances)
-    _check_disjoint(file, utterances)
-    trials = _trials(folder, file, utterances)
-    return Manifest(task, file, utterances, trials, _digest(folder, utterances, trials))
+    _check_disjoint(file, tuple(utterance for utterance in utterances if not utterance.shared))
 
 
 def check_content(manifest: Manifest, keys: Mapping[str, str]) -> None:
@@ -60,6 +86,8 @@ def check_content(manifest: Manifest, keys: Mapping[str, str]) -> None:
     """
     seen: dict[str, Utterance] = {}
     for utterance in manifest.utterances:
+        if utterance.shared:
+            continue
         first = seen.setdefault(keys[utterance.id], utterance)
         if first.split != utterance.split:
             raise SlimbenchError(
@@ -127,8 +155,15 @@ def _utterance(folder: Path, file: Path, line: int, row: Mapping[str, str]) -> U
         raise SlimbenchError(
             f"{file}: line {line}: start is {text}; it must be 0 or more, or empty for the whole file."
         )
-    ident = str(where.with_suffix("")) + ("" if start is None else f"@{start!r}")
-    return Utterance(ident, split, path, row["speaker"], row["text"], row["label"], start, seconds, line)
+    shared = _flag(file, line, row.get("shared", ""))
+    ident = str(where.with_suffix("")) + ("" if start is None else f"@{start!r}") + (f"#{split}" if shared else "")
+    return Utterance(ident, split, path, row["speaker"], row["text"], row["label"], start, seconds, line, shared=shared)
+
+
+def _flag(file: Path, line: int, value: str) -> bool:
+    if value not in ("", "0", "1"):
+        raise SlimbenchError(f"{file}: line {line}: shared is {value!r}; write 1, or 0, or leave it empty.")
+    return value == "1"
 
 
 def _is_split(value: str) -> TypeGuard[Split]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -50,11 +51,17 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("wer", "word error rate", "%", higher_is_better=False),
             Metric("cer", "character error rate", "%", higher_is_better=False),
             Metric("per", "phone error rate", "%", higher_is_better=False),
+            Metric("per_2021", "phone error rate, decoded as before May 2022", "%", higher_is_better=False),
             Metric("accuracy", "accuracy", "%", higher_is_better=True),
             Metric("eer", "equal error rate", "%", higher_is_better=False),
+            Metric("eer_test_min", "equal error rate, lowest of all checkpoints on test", "%", higher_is_better=False),
         )
     }
 )
+
+
+TRIALS = frozenset({"eer", "eer_test_min"})
+"""Metrics of verification trials, which are no ratios of sums over rows."""
 
 
 def metric(name: str) -> Metric:
@@ -69,16 +76,27 @@ def metric(name: str) -> Metric:
 
 
 def score(name: str, rows: Sequence[Row]) -> float:
-    """The score of ``rows`` under the metric ``name``, in percent.
+    """The score of ``rows`` under the metric ``name``, in percent; the mean over folds where rows have a ``fold``.
 
     Raises:
         SlimbenchError: unknown metric, no rows, rows that it cannot score.
     """
-    if metric(name).name == "eer":
+    parts = folds(rows)
+    if len(parts) > 1:
+        return math.fsum(score(name, [rows[i] for i in part]) for part in parts) / len(parts)
+    if metric(name).name in TRIALS:
         same, scores = trial_arrays(rows)
         return equal_error_rate(same, scores)
     numerator, denominator = counts(name, rows)
     return float(100.0 * numerator.sum() / denominator.sum())
+
+
+def folds(rows: Sequence[Row]) -> list[list[int]]:
+    """Places of the rows of each fold; one list where there are no folds."""
+    found: dict[object, list[int]] = {}
+    for place, row in enumerate(rows):
+        found.setdefault(row.get("fold"), []).append(place)
+    return list(found.values())
 
 
 def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
@@ -87,7 +105,7 @@ def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
     Raises:
         SlimbenchError: unknown metric, ``eer`` (not a ratio of sums), no rows, an empty reference.
     """
-    if metric(name).name == "eer":
+    if metric(name).name in TRIALS:
         raise SlimbenchError("The equal error rate has no counts per row; score its trials with harness.metrics.score.")
     if not rows:
         raise SlimbenchError(f"There are no rows to score with {name}; give it a split with utterances.")
@@ -99,7 +117,14 @@ def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
     for row, reference in zip(rows, references, strict=True):
         if not reference.strip():
             raise SlimbenchError(f"Utterance {row.get('id')} has an empty reference; give it a text to compute {name}.")
+    if name == "per_2021":
+        hypotheses = [_merged(hypothesis) for hypothesis in hypotheses]
     return _edit_counts(references, hypotheses, characters=name == "cer")
+
+
+def _merged(text: str) -> str:
+    """``text`` with equal neighbours merged: s3prl before May 2022 dropped blanks first (protocol section 1.3)."""
+    return " ".join(token for token, _ in groupby(text.split()))
 
 
 def _edit_counts(references: list[str], hypotheses: list[str], characters: bool) -> tuple[Floats, Floats]:

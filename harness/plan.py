@@ -7,10 +7,11 @@ the protocol, the seeds and the settings of extraction. A name is no part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness import audio, extract, features, manifest, records, registry, suite
+from harness import adapt, audio, extract, features, manifest, records, registry, suite
+from harness.data import Data
 from harness.features import FeatureStore
 from harness.identity import digest_json
 from harness.interface import SPLITS, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Upstream
@@ -43,6 +44,11 @@ class TaskPlan:
     key: str
     record: Record | None
 
+    @property
+    def folds(self) -> tuple[Manifest, ...]:
+        """The manifests that probes are trained on one after the other; most tasks have one."""
+        return self.manifest.folds or (self.manifest,)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,7 +56,7 @@ class Plan:
 
     upstream: Upstream
     suite: Suite
-    data: Path
+    data: Data
     seeds: tuple[int, ...]
     tasks: tuple[TaskPlan, ...]
     pieces: Mapping[str, extract.Piece]
@@ -77,7 +83,7 @@ def choose_tasks(chosen: Suite, names: Sequence[str]) -> list[str]:
 def make(
     upstream: Upstream,
     chosen: Suite,
-    data: Path,
+    data: Data,
     names: Sequence[str],
     seeds: Sequence[int],
     results: Path,
@@ -88,7 +94,7 @@ def make(
     Args:
         upstream: loaded.
         chosen: the suite.
-        data: folder of the manifests.
+        data: where manifests and audio are.
         names: tasks to run.
         seeds: seeds of every learning rate.
         results: where records are kept.
@@ -100,10 +106,14 @@ def make(
     tasks = {name: registry.task(name) for name in chosen.tasks}
     protocols = {name: suite.protocol(chosen, task) for name, task in tasks.items()}
     # What is kept of a piece of audio depends on all tasks of the suite: run one by one, they still encode it once.
-    there = [name for name in tasks if name in names or (data / name / "manifest.csv").is_file()]
-    manifests = {name: manifest.read(data, name) for name in there}
+    there = [name for name in tasks if name in names or (data.manifests / name / "manifest.csv").is_file()]
+    manifests = {name: adapt.apply(manifest.read(data.manifests, name, data.root), protocols[name]) for name in there}
     digests = audio.file_digests(u.path for table in manifests.values() for u in table.utterances)
-    keys = {name: {u.id: extract.key_of(u, digests) for u in table.utterances} for name, table in manifests.items()}
+    changes = {name: protocol.effects for name, protocol in protocols.items()}
+    keys = {
+        name: {u.id: extract.key_of(u, digests, changes[name]) for u in table.utterances}
+        for name, table in manifests.items()
+    }
     store = FeatureStore(cache, upstream, chosen.dtype)
     plans = []
     for name in names:
@@ -114,7 +124,7 @@ def make(
         record = records.find(results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record))
     needs = {name: tasks[name].need for name in manifests}
-    wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None])
+    wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None], changes)
     return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
 
 
@@ -125,7 +135,7 @@ def _labels(task: Task, table: Manifest) -> Labels:
             f"{table.file}: {task.name} is scored on trials; put trials_dev.txt and trials_test.txt beside it."
         )
     labels = task.labels(table)
-    for utterance in table.utterances:
+    for utterance in (row for fold in table.folds or (table,) for row in fold.utterances):
         try:
             task.target(utterance, labels)
         except SlimbenchError as error:
@@ -150,7 +160,7 @@ def record_key(
             "task": task,
             "manifest": table.digest,
             "audio": sorted(keys.items()),
-            "protocol": asdict(protocol),
+            "protocol": protocol.settings(),
             "seeds": list(seeds),
             "features": features.settings(chosen.dtype),
             "bootstrap": chosen.bootstrap,
@@ -162,9 +172,10 @@ def describe(plan: Plan) -> str:
     """The plan as text: what is there, what will be done, and what it costs."""
     seconds = sum(piece.utterance.seconds for piece in plan.pieces.values())
     left = extract.missing(plan.store, plan.pieces.values())
+    protocol = "" if plan.suite.protocol == suite.OWN else f", protocol {plan.suite.protocol}"
     lines = [
         f"upstream {plan.upstream.name} ({plan.upstream.num_states} states of width {plan.upstream.width} every "
-        f"{plan.upstream.frame_ms:g} ms) on suite {plan.suite.name} ({plan.data})",
+        f"{plan.upstream.frame_ms:g} ms) on suite {plan.suite.name}{protocol} ({plan.data.root})",
         f"audio: {seconds:.0f} s of distinct audio are needed, {sum(piece.utterance.seconds for piece in left):.0f} s "
         f"are still to encode; their features take about {extract.bytes_needed(plan.store, left) / 1e6:.0f} MB",
         "task  reads    train   dev  test  updates  batch  trials  record",

@@ -6,7 +6,8 @@ is the learning rate, the initial weights and the dropout, which follow the tria
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from harness.batches import Table
 from harness.interface import FeatureSource, Labels, Manifest, Prediction, Split, Task, TrainingProtocol
 from harness.outputs import check_frames, evaluate
 from harness.stacked import Bank
-from harness.training import Run
+from harness.training import Run, look_file
 from harness.trials import ProbeTrial, TrialResult
 
-__all__ = ["ProbeTrial", "Progress", "TrialResult", "predict", "predict_all", "train"]
+__all__ = ["ProbeTrial", "Progress", "TrialResult", "looks", "predict", "predict_all", "train"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -66,6 +67,26 @@ def train(
         if progress is not None:
             progress(run.step, protocol.steps, run.status)
     return run.results()
+
+
+def looks(
+    checkpoint: Path, steps: Sequence[int], results: Sequence[TrialResult], trials: Sequence[ProbeTrial]
+) -> Iterator[list[TrialResult]]:
+    """The trials ``results`` with the weights that they had at each look of a run with ``looks_on_test``.
+
+    Args:
+        checkpoint: of that run.
+        steps: of the looks.
+        results: some of the run's trials.
+        trials: all of them, in their order.
+    """
+    places = [trials.index(ProbeTrial(result.learning_rate, result.seed)) for result in results]
+    for step in steps:
+        params = torch.load(look_file(checkpoint, step), map_location="cpu", weights_only=True)["params"]
+        yield [
+            replace(result, state={key: value[place].clone() for key, value in params.items()})
+            for result, place in zip(results, places, strict=True)
+        ]
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 from harness import cost, provenance
 from harness.features import settings
 from harness.identity import digest_json
-from harness.interface import SPLITS
+from harness.interface import SPLITS, Manifest
 from harness.plan import PROTOCOL_VERSION, TaskPlan
 from harness.records import Record
 
 if TYPE_CHECKING:
-    from harness.run import Bench, Outcome
+    from harness.outcome import Outcome
+    from harness.run import Bench
 
 FEW_SPEAKERS = 10
 """With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""
 
 
-def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
-    """All that is known of one result, in one place."""
+def make(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str] = ()) -> Record:
+    """All that is known of one result, in one place; ``said`` are further notes on its data."""
     upstream, task = run.plan.upstream, item.task
     head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
     scores, main = outcome.scores, outcome.scores[task.metric]
@@ -37,7 +39,11 @@ def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
         ci95=main["ci95"],
         n_test=len(outcome.rows[run.plan.seeds[0]]),
         values_per_seed=main["per_seed"],
-        secondary={name: {"value": scores[name]["value"], "ci95": scores[name]["ci95"]} for name in task.secondary},
+        secondary={
+            name: {"value": found["value"], "ci95": found["ci95"]}
+            for name, found in scores.items()
+            if name != task.metric
+        },
         learning_rate=outcome.choice.learning_rate,
         seeds=list(run.plan.seeds),
         trials=[result.as_row() for result in outcome.trained],
@@ -49,7 +55,7 @@ def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
         features=run.features,
         seconds=outcome.seconds,
         provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
-        notes=_notes(run, item, outcome),
+        notes=_notes(run, item, outcome, said),
     )
 
 
@@ -70,22 +76,28 @@ def _identity(run: Bench) -> dict[str, Any]:
 def _data(run: Bench, item: TaskPlan) -> dict[str, Any]:
     """What the result was measured on and under which rules; records that differ here are not compared."""
     return {
-        **{split: len(item.manifest.split(split)) for split in SPLITS},
+        **_counts(item.manifest),
+        **({"folds": [_counts(fold) for fold in item.manifest.folds]} if item.manifest.folds else {}),
         "test_speakers": _test_speakers(item),
         "manifest_digest": item.manifest.digest,
         "audio_digest": digest_json(sorted(item.audio.items())),
+        "protocol": run.plan.suite.protocol,
         "protocol_version": PROTOCOL_VERSION,
         **settings(run.plan.suite.dtype),
     }
 
 
+def _counts(table: Manifest) -> dict[str, int]:
+    return {split: len(table.split(split)) for split in SPLITS}
+
+
 def _test_speakers(item: TaskPlan) -> int:
-    return len({utterance.speaker for utterance in item.manifest.split("test") if utterance.speaker})
+    return len({row.speaker for fold in item.folds for row in fold.split("test") if row.speaker})
 
 
-def _notes(run: Bench, item: TaskPlan, outcome: Outcome) -> list[str]:
+def _notes(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str]) -> list[str]:
     """What a reader of this record must know: of the data, the training and the interval."""
-    notes = [*run.notes, *(note for result in outcome.trained for note in result.notes)]
+    notes = [*run.notes, *said, *(note for result in outcome.trained for note in result.notes)]
     speakers = _test_speakers(item)
     if 0 < speakers < FEW_SPEAKERS:
         notes.append(f"the interval rests on {speakers} test speakers: read it as a range, not as 95 %")

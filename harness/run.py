@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,26 +20,21 @@ from harness import (
     data,
     extract,
     kept,
-    metrics,
+    outcome,
     plan,
-    probe,
     provenance,
     recording,
     records,
     registry,
-    select,
-    stats,
     suite,
 )
-from harness.features import TaskFeatures
 from harness.identity import digest_json
-from harness.interface import Row, SlimbenchError
+from harness.interface import SlimbenchError
+from harness.outcome import Stopwatch
 from harness.plan import Plan, TaskPlan
-from harness.probe import TrialResult
-from harness.progress import Progress, say
+from harness.progress import say
 from harness.records import Record
 from harness.registry import Card
-from harness.select import Choice
 
 
 @dataclass(frozen=True)
@@ -57,20 +50,7 @@ class Options:
     seeds: int | None = None
     device: str = "auto"
     threads: int | None = None
-
-
-class Stopwatch:
-    """Wall time per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time what is done inside."""
-        began = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - began, 3)
+    protocol: str | None = None
 
 
 @dataclass
@@ -87,6 +67,7 @@ class Bench:
         notes: what a reader of the records must know.
         suite_digest: digest of the data as they are here; ``None`` for the user's own.
         features: the ledger of extraction, once that is done.
+        samples: samples at 16 kHz per piece of audio, once all were read.
         price: the upstream's cost, once that is measured.
     """
 
@@ -99,19 +80,8 @@ class Bench:
     notes: list[str]
     suite_digest: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came out of one task: all trials, the choice, test rows per seed, scores, and seconds per stage."""
-
-    trained: Sequence[TrialResult]
-    choice: Choice
-    rows: Mapping[int, list[Row]]
-    scores: Mapping[str, dict[str, Any]]
-    seconds: Mapping[str, float]
-    resumed: bool
 
 
 def prepare(options: Options) -> Bench:
@@ -120,7 +90,7 @@ def prepare(options: Options) -> Bench:
     Raises:
         SlimbenchError: with what is wrong and how to mend it.
     """
-    chosen = suite.load(options.suite)
+    chosen = suite.load(options.suite, options.protocol)
     card = registry.card(options.upstream)
     names = plan.choose_tasks(chosen, options.tasks)
     device = resolve_device(options.device)
@@ -130,10 +100,29 @@ def prepare(options: Options) -> Bench:
     watch = Stopwatch()
     with watch("suite"):
         workers = options.threads or os.cpu_count() or 1
-        folder, digest, notes = data.prepare(chosen, options.data, options.cache, workers)
+        found = data.prepare(chosen, options.data, options.cache, workers, names)
+    names = _available(found, names, options.tasks)
     seeds = range(options.seeds or chosen.seeds)
-    made = plan.make(upstream, chosen, folder, names, seeds, options.results, options.cache)
-    return Bench(made, card, options.results, options.cache, device, watch, notes, digest)
+    made = plan.make(upstream, chosen, found, names, seeds, options.results, options.cache)
+    return Bench(made, card, options.results, options.cache, device, watch, list(found.notes), found.digest)
+
+
+def _available(found: data.Data, names: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """The tasks whose corpus is there; says which are not.
+
+    Raises:
+        SlimbenchError: a task that was asked for by name is not there, or none is.
+    """
+    for name in names:
+        reason = found.unavailable.get(name)
+        if reason is not None and name in asked:
+            raise SlimbenchError(f"task {name} cannot run: {reason}")
+        if reason is not None:
+            say(f"note: task {name} is left out: {reason}")
+    there = [name for name in names if name not in found.unavailable]
+    if not there:
+        raise SlimbenchError(f"{found.root}: none of the suite's corpora is there (slimbench data check says more).")
+    return there
 
 
 def bench(options: Options) -> list[Record]:
@@ -176,6 +165,7 @@ def _extract(run: Bench) -> Mapping[str, float]:
     store, wanted = run.plan.store, run.plan.pieces
     with run.watch("check"):
         samples, converted = extract.survey(wanted, run.cache / "audio.json")
+    run.samples = samples
     extract.check_lengths(wanted, samples, run.plan.upstream)
     extract.check_space(store, wanted.values())
     for note in converted:
@@ -230,38 +220,13 @@ def _measure(run: Bench, threads: int) -> dict[str, Any]:
 def _task(run: Bench, item: TaskPlan) -> Record:
     """One task: train all probes, choose on dev, open test once, and keep the record."""
     work = run.results / ".work" / item.key
-    outcome = _outcome(run, item, work / "probe.pt")
-    record = recording.make(run, item, outcome)
+    item, left_out = outcome.long_enough(item, run.samples)
+    for note in left_out:
+        say(f"note: {note}")
+    done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work)
+    record = recording.make(run, item, done, left_out)
     records.save(record, run.results)
     shutil.rmtree(work)
     interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
     say(f"{record.task}: {record.metric} {record.value:.2f} {interval} at learning rate {record.learning_rate:g}")
     return record
-
-
-def _outcome(run: Bench, item: TaskPlan, checkpoint: Path) -> Outcome:
-    task, protocol = item.task, item.protocol
-    what = (task, item.labels, item.manifest, TaskFeatures(run.plan.store, item.audio), protocol)
-    trials = [probe.ProbeTrial(rate, seed) for rate in protocol.learning_rates for seed in run.plan.seeds]
-    resumed = checkpoint.exists()
-    watch = Stopwatch()
-    watch.seconds["extract"] = round(run.plan.store.ledger(set(item.audio.values())).wall_seconds, 3)
-    with watch("train"), Progress(f"{task.name}: train {len(trials)} probes", protocol.steps, "updates") as progress:
-        trained = probe.train(*what, trials, run.device, checkpoint, progress)
-    choice = select.choose(trained, task.metric)
-    with watch("test"):
-        said = probe.predict_all(*what, choice.results, "test", run.device)
-        rows = {
-            result.seed: task.rows(item.manifest, "test", predictions, item.labels)
-            for result, predictions in zip(choice.results, said, strict=True)
-        }
-    with watch("interval"):
-        names = (task.metric, *task.secondary)
-        scores = {name: _score(name, rows, run.plan.suite.bootstrap) for name in names}
-    return Outcome(trained, choice, rows, scores, watch.seconds, resumed)
-
-
-def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str, Any]:
-    per_seed = [metrics.score(metric, seed_rows) for seed_rows in rows.values()]
-    low, high = stats.interval(metric, list(rows.values()), repeats=repeats)
-    return {"value": select.mean(per_seed), "ci95": [low, high], "per_seed": per_seed}

@@ -73,7 +73,16 @@ def _resampled(metric: str, rows_per_seed: Seeds, repeats: int, seed: int) -> Fl
     """Mean over seeds of the score of each resample: (repeats,)."""
     aligned = _aligned(rows_per_seed)
     generator = np.random.default_rng(seed)
-    if metrics.metric(metric).name == "eer":
+    parts = metrics.folds(aligned[0])
+    draws = [
+        _resampled_fold(metric, [[rows[i] for i in part] for rows in aligned], repeats, generator) for part in parts
+    ]
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)
+
+
+def _resampled_fold(metric: str, aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
+    """As :func:`_resampled` for the rows of one fold, whose speakers are resampled by themselves."""
+    if metrics.metric(metric).name in metrics.TRIALS:
         return _resampled_eer(aligned, repeats, generator)
     cluster = _numbered([row.get("speaker") or f"\0{index}" for index, row in enumerate(aligned[0])])
     size = int(cluster.max()) + 1
@@ -151,7 +160,8 @@ def _numbered(names: Sequence[str]) -> Ints:
 
 def _identity(row: Row) -> tuple[str, ...]:
     """What an item is called, whatever was predicted of it."""
-    return (str(row["id"]),) if "id" in row else (str(row["enrol"]), str(row["test"]))
+    fold = str(row.get("fold", ""))
+    return (fold, str(row["id"])) if "id" in row else (fold, str(row["enrol"]), str(row["test"]))
 
 
 def _aligned(rows_per_seed: Seeds) -> list[list[Row]]:

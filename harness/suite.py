@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from harness import registry
-from harness.interface import SlimbenchError, Task, TrainingProtocol
+from harness.interface import Batching, SlimbenchError, Task, TrainingProtocol
 
 DTYPES = ("float16", "float32")
-_TOP = {"name", "title", "about", "builder", "seed", "digest", "bootstrap", "seeds", "dtype", "tasks"}
+OWN = "own"
+"""Name of the protocol of a suite that has only one."""
+_TEXTS = {"name", "title", "about", "builder", "corpora", "digest", "dtype"}
+_TOP = _TEXTS | {"seed", "bootstrap", "seeds", "tasks", "protocols"}
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Suite:
         title: one line for people.
         about: what the suite is good for, and what it is not.
         builder: "package.module:function" that makes the data, or ``None`` where the user brings a folder.
+        corpora: "package.module:function" that writes manifests of official corpora in the user's folder, or ``None``
+            where the folder holds manifests.
         seed: seed of the builder.
         digest: what the builder's ``digest`` says of the data that were measured for the published tables, if known.
         bootstrap: resamples of the 95 % interval.
         seeds: how many seeds each learning rate is trained with, unless the caller says otherwise.
         dtype: stored precision of frames.
-        tasks: per task what differs from SUPERB's protocol, in the order in which they run.
+        protocol: name of the chosen protocol.
+        tasks: per task what that protocol changes of SUPERB's, in the order in which they run.
         file: where it stands.
     """
 
@@ -42,20 +48,26 @@ class Suite:
     title: str
     about: str
     builder: str | None
+    corpora: str | None
     seed: int
     digest: str | None
     bootstrap: int
     seeds: int
     dtype: str
+    protocol: str
     tasks: Mapping[str, Mapping[str, Any]]
     file: Path
 
 
-def load(name: str) -> Suite:
+def load(name: str, protocol: str | None = None) -> Suite:
     """Read a suite by name, or from the path of a YAML file.
 
+    Args:
+        name: of the suite.
+        protocol: one of the suite's protocols; by default its first.
+
     Raises:
-        SlimbenchError: there is no such suite, or its file breaks the schema.
+        SlimbenchError: there is no such suite or protocol, or its file breaks the schema.
     """
     if name.endswith((".yaml", ".yml")):
         file = Path(name)
@@ -63,11 +75,11 @@ def load(name: str) -> Suite:
             raise SlimbenchError(
                 f"{file}: no such suite file; correct the path or name a suite (slimbench list suites)."
             )
-        return _read(file)
+        return _read(file, protocol)
     files = registry.suite_files()
     if name not in files:
         raise registry.unknown("suite", name, files)
-    return _read(files[name])
+    return _read(files[name], protocol)
 
 
 def protocol(suite: Suite, task: Task) -> TrainingProtocol:
@@ -81,14 +93,27 @@ def protocol(suite: Suite, task: Task) -> TrainingProtocol:
     where = f"{suite.file}: tasks.{task.name}"
     changes = {key: _value(where, key, value) for key, value in suite.tasks[task.name].items()}
     changed = replace(task.protocol, **changes)
-    if min(changed.steps, changed.batch, changed.eval_every) < 1 or not changed.learning_rates:
-        raise SlimbenchError(f"{where}: steps, batch, eval_every and learning_rates must not be empty or below 1.")
+    if min(changed.steps, changed.batch, changed.eval_every, changed.accumulate) < 1 or not changed.learning_rates:
+        raise SlimbenchError(
+            f"{where}: steps, batch, accumulate, eval_every and learning_rates must not be empty or below 1."
+        )
     if min(changed.learning_rates) <= 0 or len(set(changed.learning_rates)) < len(changed.learning_rates):
         raise SlimbenchError(f"{where}: learning_rates must be positive and different from each other.")
+    if changed.looks_on_test and task.metric != "eer":
+        raise SlimbenchError(f"{where}: looks_on_test is for verification only; take it out.")
+    if changed.crops and (changed.max_seconds is None or any(e.startswith("silence") for e in changed.effects)):
+        raise SlimbenchError(f"{where}: crops need max_seconds, and cannot be had after the effect silence.")
     return changed
 
 
-def _read(file: Path) -> Suite:
+def protocols(name: str) -> list[str]:
+    """Names of the protocols of a suite, the default first."""
+    chosen = load(name)
+    content = yaml.safe_load(chosen.file.read_text(encoding="utf-8"))
+    return list(content.get("protocols") or [OWN])
+
+
+def _read(file: Path, protocol: str | None) -> Suite:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -96,16 +121,18 @@ def _read(file: Path) -> Suite:
     if not isinstance(content, dict):
         raise SlimbenchError(f"{file}: a suite file is a mapping with name, title and tasks; this one is not.")
     _only(str(file), content, _TOP)
-    for key in ("name", "title", "tasks"):
+    for key in ("name", "title"):
         if not content.get(key):
             raise SlimbenchError(f"{file}: `{key}` is missing; add it.")
+    if bool(content.get("tasks")) == bool(content.get("protocols")):
+        raise SlimbenchError(f"{file}: give either `tasks`, or `protocols` with the tasks of each.")
     if content["name"] != file.stem:
         raise SlimbenchError(f"{file}: `name` is {content['name']!r}; it must be the name of the file, {file.stem!r}.")
-    if not isinstance(content["tasks"], dict) or not all(isinstance(v, dict | None) for v in content["tasks"].values()):
-        raise SlimbenchError(f"{file}: `tasks` maps each task's name to its changes ({{}} for none).")
+    chosen, tasks = _tasks(file, content, protocol)
     values = {
         "about": str(content.get("about") or "").strip(),
         "builder": _text(file, content, "builder", "text like package.module:function"),
+        "corpora": _text(file, content, "corpora", "text like package.module:function"),
         "digest": _text(file, content, "digest", "text (put quotes around it)"),
         "dtype": content.get("dtype", "float16"),
         **{
@@ -115,10 +142,26 @@ def _read(file: Path) -> Suite:
     }
     if values["dtype"] not in DTYPES:
         raise SlimbenchError(f"{file}: `dtype` is {values['dtype']!r}; it must be one of {', '.join(DTYPES)}.")
-    tasks = {str(name): dict(changes or {}) for name, changes in content["tasks"].items()}
+    return Suite(
+        name=str(content["name"]), title=str(content["title"]), protocol=chosen, tasks=tasks, file=file, **values
+    )
+
+
+def _tasks(file: Path, content: Mapping[str, Any], protocol: str | None) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The chosen protocol and its changes per task."""
+    known = content.get("protocols") or {OWN: content.get("tasks")}
+    if not isinstance(known, dict):
+        raise SlimbenchError(f"{file}: `protocols` maps the name of each protocol to its tasks.")
+    chosen = next(iter(known)) if protocol is None else protocol
+    if chosen not in known:
+        raise SlimbenchError(f"{file}: {registry.unknown('protocol', chosen, known)}")
+    given = known[chosen]
+    if not isinstance(given, dict) or not all(isinstance(changes, dict | None) for changes in given.values()):
+        raise SlimbenchError(f"{file}: `tasks` maps each task's name to its changes ({{}} for none).")
+    tasks = {str(name): dict(changes or {}) for name, changes in given.items()}
     for name, changes in tasks.items():
         _only(f"{file}: tasks.{name}", changes, {f.name for f in fields(TrainingProtocol)})
-    return Suite(name=str(content["name"]), title=str(content["title"]), tasks=tasks, file=file, **values)
+    return chosen, tasks
 
 
 def _only(where: str, given: Mapping[str, Any], known: set[str]) -> None:
@@ -153,25 +196,37 @@ def _rates(where: str, value: Any) -> tuple[float, ...]:
 
 def _value(where: str, key: str, value: Any) -> Any:
     """One changed value in the type that :class:`TrainingProtocol` has."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
     if key == "learning_rates":
         return _rates(where, value)
     if key == "head":
         if isinstance(value, dict) and all(isinstance(v, int) and v > 0 for v in value.values()):
             return {str(name): size for name, size in value.items()}
         raise SlimbenchError(f"{where}.{key}: must map names of head sizes to whole numbers above 0.")
-    if key in ("steps", "batch", "eval_every"):
-        good, wanted = number and isinstance(value, int), "a whole number"
-    elif key in ("specaugment", "balanced"):
-        good, wanted = isinstance(value, bool), "true or false"
-    elif key == "optimizer":
-        good, wanted = value in ("Adam", "AdamW"), "Adam or AdamW"
-    elif key in ("max_seconds", "clip"):
-        null = key == "max_seconds"
-        good = (number and value > 0) or (null and value is None)
-        wanted = "a number above 0, or null" if null else "a number above 0"
-    else:
-        good, wanted = number and value >= 0, "a number, not below 0"
+    if key in ("effects", "crop_splits"):
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise SlimbenchError(f"{where}.{key}: must be a list of texts.")
+    good, wanted = _fits(key, value)
     if not good:
         raise SlimbenchError(f"{where}.{key}: is {value!r}; it must be {wanted}.")
-    return float(value) if key in ("clip", "layer_lr", "max_seconds") and value is not None else value
+    return float(value) if key in _FLOATS and value is not None else value
+
+
+_FLOATS = ("clip", "layer_lr", "max_seconds", "min_seconds")
+_WORDS = {"optimizer": ("Adam", "AdamW"), "batching": get_args(Batching), "choose": ("best", "last")}
+
+
+def _fits(key: str, value: Any) -> tuple[bool, str]:
+    """Whether a value suits a setting, and what would."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if key in _WORDS:
+        return value in _WORDS[key], " or ".join(_WORDS[key])
+    if key in ("steps", "batch", "eval_every", "accumulate", "crops"):
+        return number and isinstance(value, int) and value >= 0, "a whole number"
+    if key in ("specaugment", "balanced", "drop_last", "balanced_dev", "train_on_dev", "looks_on_test"):
+        return isinstance(value, bool), "true or false"
+    if key in ("max_seconds", "min_seconds"):
+        return value is None or (number and value > 0), "a number above 0, or null"
+    if key == "clip":
+        return number and value > 0, "a number above 0"
+    return number and value >= 0, "a number, not below 0"

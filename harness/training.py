@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness import metrics
+from harness import adapt, metrics
 from harness.augment import spec_augment
-from harness.batches import Order, Table, generator
+from harness.batches import Table, generator
 from harness.interface import FeatureSource, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Utterance
+from harness.order import Order, balanced_draw
 from harness.outputs import check_frames, classes_of, evaluate, targets_of
 from harness.stacked import LAYERS, Noise, StackedAdam, build_bank
 from harness.threads import side_by_side
@@ -56,8 +57,8 @@ class Run:
         task, manifest, protocol = self.task, self.manifest, self.protocol
         train_rows, dev_rows = manifest.split("train"), manifest.split("dev")
         self.targets = targets_of(task, manifest, train_rows, self.labels)
-        for rows in (dev_rows, manifest.split("test")):  # unknown labels show before hours of training, not after
-            targets_of(task, manifest, rows, self.labels)
+        dev_targets = targets_of(task, manifest, dev_rows, self.labels)
+        targets_of(task, manifest, manifest.split("test"), self.labels)  # unknown labels show before hours of training
         self.train = Table(features, [utterance.id for utterance in train_rows], task.need, self.device)
         self.dev_table = Table(features, [utterance.id for utterance in dev_rows], task.need, self.device)
         check_frames(manifest, train_rows, self.train.lengths, self.bank.head)
@@ -65,8 +66,18 @@ class Run:
         test_rows = manifest.split("test")  # only their lengths: no test state or label is read in training
         check_frames(manifest, test_rows, [features.num_frames(row.id) for row in test_rows], self.bank.head)
         self.crop = self._crop(features.frame_ms, train_rows)
-        classes = classes_of(self.targets) if protocol.balanced else None
-        self.order = Order(self.train.lengths, protocol.batch, task.need == "frames", classes)
+        self.order = Order(
+            protocol,
+            task.need,
+            self.train.lengths,
+            [row.seconds for row in train_rows],
+            [len(target) for target in self.targets],
+            classes_of(self.targets) if protocol.balanced else None,
+            adapt.groups(train_rows),
+        )
+        self.dev_draw: list[int] | None = None
+        if protocol.balanced_dev:
+            self.dev_draw = balanced_draw(classes_of(dev_targets), len(adapt.groups(dev_rows)))
         remarks = getattr(task, "remarks", None)
         if remarks is not None:
             self.notes += remarks(self.targets, self.train.lengths)
@@ -81,6 +92,8 @@ class Run:
                 f"Task {self.task.name} cannot crop utterances; take max_seconds out of the suite file."
             )
         if self.task.need == "pooled":
+            if self.protocol.crops:  # the crops are utterances of their own here
+                return None
             longer = sum(row.seconds > seconds for row in rows)
             if longer:
                 self.notes.append(f"{longer} training utterances over {seconds:g} s were averaged whole, not cropped.")
@@ -96,7 +109,9 @@ class Run:
 
     def update(self, step: int) -> None:
         """One optimiser update of every trial."""
-        indices = self.order.at(step).tolist()
+        places, weights = self.order.update(step)
+        indices = places.tolist()
+        weights = weights.to(self.device)
         x, lengths = self.train.gather(indices, self.crop, generator("crop", step))
         if self.protocol.specaugment:
             x = spec_augment(x, lengths, generator("augment", step))
@@ -107,7 +122,7 @@ class Run:
             output = bank(x, lengths, Noise([self.trials[r].seed for r in trials], step, self.device))
             targets = [self.targets[i] for i in indices] * len(trials)
             losses = self.task.loss(output.flatten(0, 1), lengths.repeat(len(trials)), targets, self.labels)
-            total = losses.view(len(trials), -1).mean(1).sum()
+            total = (losses.view(len(trials), -1) * weights).sum()
             return torch.autograd.grad(total, list(bank.params.values()))
 
         parts = zip(*side_by_side(gradients, self.bank.parts()), strict=True)
@@ -123,9 +138,11 @@ class Run:
                 self._give_up(r)
                 continue
             rows = self.task.rows(self.manifest, "dev", prediction, self.labels)
+            if self.dev_draw is not None:
+                rows = [rows[place] for place in self.dev_draw]
             value = metrics.score(self.metric.name, rows)
             self.curves[r].append((self.step, value))
-            if self.metric.better(value, self.dev[r]):
+            if self.protocol.choose == "last" or self.metric.better(value, self.dev[r]):
                 self.dev[r], self.best_step[r] = value, self.step
                 for key, param in self.bank.params.items():
                     self.best[key][r] = param[r].detach()
@@ -166,7 +183,7 @@ class Run:
         return notes
 
     def save(self, file: Path) -> None:
-        """Write everything that goes on changing, atomically.
+        """Write everything that goes on changing, atomically; and this look's weights, where all looks are tested.
 
         Raises:
             SlimbenchError: it cannot be written, for example because the disk is full; nothing is left of the attempt.
@@ -184,19 +201,9 @@ class Run:
             "skipped": self.skipped,
             "status": self.status,
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}.part")
-        try:
-            torch.save(state, part)
-            part.replace(file)
-        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-            reason = str(error).partition("\n")[0]
-            raise SlimbenchError(
-                f"{file}: the checkpoint cannot be written ({reason}); make room on that disk, or make the folder "
-                "writable, and repeat the command, it goes on."
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
+        if self.protocol.looks_on_test:
+            _write({"key": self.key, "params": state["params"]}, look_file(file, self.step))
+        _write(state, file)
 
     def load(self, file: Path) -> None:
         """Go on from a checkpoint.
@@ -222,6 +229,27 @@ class Run:
         self.diverged, self.skipped, self.status = state["diverged"], state["skipped"].cpu(), state["status"]
 
 
+def look_file(checkpoint: Path, step: int) -> Path:
+    """Where the weights of the look at ``step`` are kept beside a checkpoint."""
+    return checkpoint.with_name(f"{checkpoint.stem}-look-{step}.pt")
+
+
+def _write(state: Mapping[str, object], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        torch.save(state, part)
+        part.replace(file)
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
+        reason = str(error).partition("\n")[0]
+        raise SlimbenchError(
+            f"{file}: the checkpoint cannot be written ({reason}); make room on that disk, or make the folder "
+            "writable, and repeat the command, it goes on."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _head(task: Task, width: int, labels: Labels, protocol: TrainingProtocol, seed: int) -> nn.Module:
     """A head whose initial weights depend on ``seed`` alone; the global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -240,5 +268,5 @@ def _key(
     """Digest of what a checkpoint depends on, as far as the probe sees it."""
     changes: Mapping[str, int] = dict(sorted(protocol.head.items()))
     parts = (task.name, labels, manifest.digest, features.num_states, features.width, features.frame_ms)
-    settings = {key: value for key, value in vars(protocol).items() if key != "head"}
+    settings = {key: value for key, value in protocol.settings().items() if key != "head"}
     return hashlib.sha256(repr((parts, settings, changes, trials)).encode()).hexdigest()

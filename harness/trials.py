@@ -32,6 +32,7 @@ class TrialResult:
         diverged: whether the outputs on dev stopped being finite.
         skipped: updates that were skipped since their gradient was not finite.
         notes: remarks for the record.
+        fold: number of the fold that it was trained on (from 1), where there are folds.
     """
 
     learning_rate: float
@@ -44,12 +45,14 @@ class TrialResult:
     diverged: bool = False
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
+    fold: int | None = None
 
     def as_row(self) -> dict[str, Any]:
         """JSON-able summary without weights; ``dev`` is null where the trial diverged."""
         return {
             "learning_rate": self.learning_rate,
             "seed": self.seed,
+            **({} if self.fold is None else {"fold": self.fold}),
             "dev": self.dev if math.isfinite(self.dev) else None,
             "best_step": self.best_step,
             "curve": [list(point) for point in self.curve],

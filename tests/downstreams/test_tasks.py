@@ -14,6 +14,7 @@ from downstreams.pr import PR
 from downstreams.sid import SID
 from harness import metrics
 from harness.interface import Manifest, SlimbenchError, Trial, Utterance
+from harness.metrics import score
 
 
 def manifest(task, rows, trials=None):
@@ -57,12 +58,25 @@ def test_asr_refuses_what_it_cannot_spell(text):
 
 
 def test_pr_labels_come_from_train_and_end_in_eos():
-    data = manifest("pr", [("train", "", "", "T AH0 T"), ("dev", "", "", "T ZH")])
+    data = manifest("pr", [("train", "", "", "T AH T"), ("dev", "", "", "T ZH")])
     labels = PR.labels(data)
-    assert labels.slots == (("<pad>", "<eos>", "<unk>", "AH0", "T"),)
+    assert labels.slots == (("<pad>", "<eos>", "<unk>", "AH", "T"),)
     assert PR.target(data.utterances[0], labels) == [4, 3, 4, 1]
     with pytest.raises(SlimbenchError, match="ZH"):
         PR.target(data.utterances[1], labels)
+
+
+def test_pr_has_superbs_74_symbols_where_stress_is_marked():
+    data = manifest("pr", [("train", "", "", "T AH0 T"), ("dev", "", "", "T ZH")])
+    labels = PR.labels(data)
+    assert labels.size == PR.superb_labels == 74
+    assert labels.slots[0][:5] == ("<pad>", "<eos>", "<unk>", "SIL", "SPN")
+    assert PR.target(data.utterances[1], labels)[-1] == 1  # a phone that train lacks is in the table all the same
+
+
+def test_per_2021_cannot_say_a_phone_twice():
+    rows = [{"id": "u", "speaker": "", "ref": "N N OW", "hyp": "N N OW"}]
+    assert (score("per", rows), score("per_2021", rows)) == (0.0, pytest.approx(100 / 3))
 
 
 def test_pr_decode_keeps_repeated_phones_and_drops_eos():

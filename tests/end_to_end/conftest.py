@@ -49,10 +49,10 @@ class Place:
         command = [sys.executable, *program, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
-    def killed(self, stage, amount):
+    def killed(self, stage, amount, *more):
         """A bench in a process that is killed with signal 9 once ``stage`` has come to ``amount``."""
         killer = (str(Path(__file__).with_name("killer.py")), stage, str(amount))
-        return self.process("bench", *self.options(), program=killer)
+        return self.process("bench", *self.options(*more), program=killer)
 
     def bench(self, *tasks):
         """A bench in this process, without the report; returns the records by task."""

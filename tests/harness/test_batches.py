@@ -60,28 +60,6 @@ def test_changed_features_are_an_error():
         batches.Table(features, IDS, "frames")
 
 
-@pytest.mark.parametrize("bucket", [True, False])
-def test_an_epoch_holds_every_utterance_once(bucket):
-    lengths = torch.randint(10, 100, (53,), generator=torch.Generator().manual_seed(0)).tolist()
-    order = batches.Order(lengths, 8, bucket)
-    epochs = [[order.at(step) for step in range(e * 7, e * 7 + 7)] for e in range(2)]
-    for epoch in epochs:
-        assert sorted(torch.cat(epoch).tolist()) == list(range(53))
-    assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
-    fresh = batches.Order(lengths, 8, bucket)
-    assert torch.equal(fresh.at(9), epochs[1][2])
-    spread = sum(max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in [b.tolist() for b in epochs[0]])
-    assert (spread < 200) == bucket
-
-
-def test_balanced_order_draws_every_class_equally_often():
-    classes = [0] * 90 + [1] * 9 + [2]
-    order = batches.Order([1] * 100, 10, bucket=False, classes=classes)
-    drawn = torch.cat([order.at(step) for step in range(300)])
-    share = torch.as_tensor(classes)[drawn].bincount() / len(drawn)
-    torch.testing.assert_close(share, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
-
-
 def test_evaluation_batches_hold_everything_once_and_bound_the_padding():
     lengths = [3000, 5, 900, 10_000, 50, 60, 70]
     made = batches.evaluation_batches(lengths, 4)

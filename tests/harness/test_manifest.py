@@ -23,6 +23,7 @@ ROWS = [
     "test,b/6.wav,kim,Y,kim,,1,",
     "test,b/7.wav,lee,Z,lee,,1,",
 ]
+NOISE = "a/noise.wav,,,_silence_,,1,"
 TRIALS = {
     "dev": "1 a/2.wav a/3.wav\n0 a/2.wav a/4.wav\n",
     "test": "1 b/5.wav b/6.wav\n0 b/5.wav b/7.wav\n",
@@ -205,3 +206,41 @@ def test_real_speech_is_read_whole(task):
     assert (task == "asv") == bool(lists)
     for split, file in lists.items():
         assert len(got.trials[split]) == len(file.read_text().splitlines())
+
+
+def test_folds_are_manifests_of_their_own(folder):
+    header = HEADER + ",fold"
+    rotated = {"train": "test", "dev": "train", "test": "dev"}
+    second = [",".join([rotated[row.split(",")[0]], *row.split(",")[1:]]) for row in ROWS]
+    write(folder, [f"{row},1" for row in ROWS] + [f"{row},2" for row in second], header, trials={})
+    got = manifest.read(folder, "asv")
+    assert [len(fold.utterances) for fold in got.folds] == [len(ROWS)] * 2
+    assert got.folds[0].split("test") == got.split("test")
+    assert {u.id for u in got.folds[1].split("dev")} == {u.id for u in got.split("test")}
+    assert len(got.utterances) == len(ROWS)
+    assert got.digest != write_digest(folder, [f"{row},1" for row in ROWS] + [f"{row},3" for row in second], header)
+
+
+def write_digest(folder, rows, header):
+    return manifest.read(write(folder, rows, header, trials={}), "asv").digest
+
+
+def test_a_fold_with_a_leak_is_an_error_of_that_fold(folder):
+    leak = [f"{row},1" for row in ROWS] + [f"{row},2" for row in ROWS] + ["test,a/1.wav,ann,X,ann,,1,,2"]
+    with pytest.raises(SlimbenchError, match=r"a/1 is in test here and in train"):
+        manifest.read(write(folder, leak, HEADER + ",fold", trials={}), "asv")
+
+
+def test_audio_that_is_declared_shared_may_be_in_two_splits(folder):
+    header = HEADER + ",shared"
+    rows = [f"{row}," for row in ROWS]
+    twice = [f"train,{NOISE},1", f"dev,{NOISE},1"]
+    (folder / "a" / "noise.wav").touch()
+    got = manifest.read(write(folder, rows + twice, header, trials={}), "asv")
+    shared = [u for u in got.utterances if u.shared]
+    assert [u.id for u in shared] == ["a/noise#train", "a/noise#dev"]
+    manifest.check_content(got, {u.id: str(u.path) for u in got.utterances if u.path.suffix})
+    with pytest.raises(SlimbenchError, match=r"shared is 'yes'"):
+        manifest.read(write(folder, [*rows, f"dev,{NOISE},yes"], header, trials={}), "asv")
+    with pytest.raises(SlimbenchError, match="keep it in one split only"):
+        manifest.read(write(folder, [*rows, f"train,{NOISE},", f"dev,{NOISE},"], header, trials={}), "asv")

@@ -15,6 +15,7 @@ from harness.suite import Suite
 def suite(**changes):
     about = {"title": "", "about": "", "builder": None, "seed": 0, "digest": None, "file": Path("mine.yaml")}
     tasks = {"ks": {}, "pr": {}}
+    about |= {"corpora": None, "protocol": "own"}
     return replace(Suite("mine", **about, bootstrap=1000, seeds=3, dtype="float16", tasks=tasks), **changes)
 
 

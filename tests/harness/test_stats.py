@@ -111,3 +111,13 @@ def test_other_items_are_an_error():
         stats.paired_difference("accuracy", [rows], [rows[:1]])
     with pytest.raises(SlimbenchError, match="no rows"):
         stats.interval("accuracy", [])
+
+
+def test_folds_are_scored_apart_and_averaged():
+    one = [{**row, "fold": 1} for row in items([1, 0, 0, 0])]
+    two = [{**row, "fold": 2} for row in items([1] * 10)]
+    assert metrics.score("accuracy", one + two) == pytest.approx((25.0 + 100.0) / 2)
+    low, high = stats.interval("accuracy", [one + two], repeats=400)
+    alone = stats.interval("accuracy", [one], repeats=4000)
+    assert low == pytest.approx((alone[0] + 100.0) / 2, abs=2)
+    assert high == pytest.approx((alone[1] + 100.0) / 2, abs=2)

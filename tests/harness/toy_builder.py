@@ -18,3 +18,11 @@ def digest(folder):
 def broken(folder, seed, workers, progress):
     build(folder, seed, workers, progress)
     raise KeyboardInterrupt
+
+
+def index(root, out, tasks, progress):
+    for task in tasks:
+        if (root / task).is_dir():
+            (out / task).mkdir(parents=True)
+            (out / task / "manifest.csv").write_text(f"indexed {task}\n")
+    return {task: f"no folder {task}" for task in tasks if not (root / task).is_dir()}

@@ -24,11 +24,31 @@ builder: null
 bootstrap: 50
 seeds: 2
 tasks:
-  ks: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2]}
-  sid: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2]}
-  pr: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2]}
-  asv: {steps: 8, batch: 8, eval_every: 4, learning_rates: [1.0e-3, 1.0e-2], max_seconds: 0.6,
+  ks: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2], effects: [], crops: 0, max_seconds: null,
+       drop_last: false, balanced_dev: false}
+  sid: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2], accumulate: 1, crops: 0}
+  pr: {steps: 24, batch: 8, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2], accumulate: 1, batching: by_length}
+  asv: {steps: 8, batch: 8, eval_every: 4, learning_rates: [1.0e-3, 1.0e-2], max_seconds: 0.6, min_seconds: null,
+        accumulate: 1, batching: by_length, effects: [], looks_on_test: false,
         head: {project: 8, channels: 8, pool: 16, embed: 8}}
+"""
+
+AS_SUPERB = """\
+name: published
+title: Tones, trained as SUPERB trains
+builder: null
+bootstrap: 50
+seeds: 2
+protocols:
+  superb:
+    ks: {steps: 24, batch: 4, eval_every: 12, learning_rates: [3.0e-2], max_seconds: 0.5, crops: 3}
+    pr: {steps: 12, batch: 4, eval_every: 6, learning_rates: [3.0e-2]}
+    er: {steps: 12, batch: 4, accumulate: 2, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2]}
+    asv: {steps: 8, batch: 4, accumulate: 2, eval_every: 4, learning_rates: [1.0e-2], max_seconds: 0.5,
+          min_seconds: 0.59, train_on_dev: true, choose: last, effects: [gain -3],
+          head: {project: 8, channels: 8, pool: 16, embed: 8}}
+  fast:
+    ks: {steps: 6, batch: 4, eval_every: 3, learning_rates: [3.0e-2], max_seconds: 0.5, crops: 3}
 """
 
 

@@ -1,0 +1,146 @@
+"""From features to scores: train all probes of a task, choose on dev, open test once.
+
+Where a task has folds, the probes are trained on one fold after the other, one learning rate is chosen for all of
+them, and the score is the mean over folds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import metrics, probe, select, stats
+from harness.features import FeatureStore, TaskFeatures
+from harness.interface import SAMPLE_RATE, Manifest, Row, Utterance
+from harness.plan import TaskPlan
+from harness.probe import ProbeTrial, TrialResult
+from harness.progress import Progress
+from harness.select import Choice
+
+Rows = dict[int, list[Row]]
+"""Scored rows per seed."""
+
+
+class Stopwatch:
+    """Wall time per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is done inside."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of one task: all trials, the choice, test rows per seed, scores, and seconds per stage."""
+
+    trained: Sequence[TrialResult]
+    choice: Choice
+    rows: Mapping[int, list[Row]]
+    scores: Mapping[str, dict[str, Any]]
+    seconds: Mapping[str, float]
+    resumed: bool
+
+
+def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, list[str]]:
+    """The task without the training utterances that its effects leave too short, and a note on how many those are.
+
+    Args:
+        item: the task.
+        samples: samples at 16 kHz per piece of audio, after the effects.
+    """
+    least = item.protocol.min_seconds
+    if least is None:
+        return item, []
+
+    def stays(utterance: Utterance) -> bool:
+        return utterance.split != "train" or samples[item.audio[utterance.id]] > least * SAMPLE_RATE
+
+    rows = tuple(utterance for utterance in item.manifest.utterances if stays(utterance))
+    dropped = len(item.manifest.utterances) - len(rows)
+    notes = [f"{dropped} training utterances of at most {least:g} s were left out"] if dropped else []
+    return replace(item, manifest=replace(item.manifest, utterances=rows)), notes
+
+
+def reach(
+    item: TaskPlan, store: FeatureStore, seeds: Sequence[int], device: str, bootstrap: int, work: Path
+) -> Outcome:
+    """Train, choose, test and score one task.
+
+    Args:
+        item: the task.
+        store: features of its audio.
+        seeds: seeds of every learning rate.
+        device: torch device.
+        bootstrap: resamples of the interval.
+        work: folder of the checkpoints, from which an interrupted run goes on.
+    """
+    protocol = item.protocol
+    trials = [ProbeTrial(rate, seed) for rate in protocol.learning_rates for seed in seeds]
+    resumed = work.exists()
+    watch = Stopwatch()
+    watch.seconds["extract"] = round(store.ledger(set(item.audio.values())).wall_seconds, 3)
+    features = TaskFeatures(store, item.audio)
+    trained: list[TrialResult] = []
+    with watch("train"):
+        for fold, table in _folds(item):
+            title = f"{item.task.name}: train {len(trials)} probes" + ("" if fold is None else f", fold {fold}")
+            with Progress(title, protocol.steps, "updates") as progress:
+                what = (item.task, item.labels, table, features, protocol)
+                results = probe.train(*what, trials, device, checkpoint(work, fold), progress)
+            trained += [replace(result, fold=fold) for result in results]
+    choice = select.choose(trained, item.task.metric)
+    with watch("test"):
+        tested = _tested(item, features, choice.results, seeds, device)
+    with watch("interval"):
+        scores = {name: _score(name, tested, bootstrap) for name in (item.task.metric, *item.task.secondary)}
+    if protocol.looks_on_test:
+        with watch("looks"):
+            steps = [step for step, _ in choice.results[0].curve]
+            looks = probe.looks(checkpoint(work, None), steps, choice.results, trials)
+            every = [_tested(item, features, look, seeds, device) for look in looks]
+            name = f"{item.task.metric}_test_min"
+            lowest = {seed: min((look[seed] for look in every), key=lambda r: metrics.score(name, r)) for seed in seeds}
+            scores[name] = _score(name, lowest, bootstrap)
+    return Outcome(trained, choice, tested, scores, watch.seconds, resumed)
+
+
+def checkpoint(work: Path, fold: int | None) -> Path:
+    """Where the run of a fold keeps its state."""
+    return work / ("probe.pt" if fold is None else f"probe-{fold}.pt")
+
+
+def _folds(item: TaskPlan) -> list[tuple[int | None, Manifest]]:
+    """The manifests to train on, numbered where there are folds."""
+    if not item.manifest.folds:
+        return [(None, item.manifest)]
+    return list(enumerate(item.manifest.folds, start=1))
+
+
+def _tested(
+    item: TaskPlan, features: TaskFeatures, results: Sequence[TrialResult], seeds: Sequence[int], device: str
+) -> Rows:
+    """Test rows per seed of the chosen trials, those of all folds together."""
+    rows: Rows = {seed: [] for seed in seeds}
+    for fold, table in _folds(item):
+        mine = [result for result in results if result.fold == fold]
+        what = (item.task, item.labels, table, features, item.protocol)
+        for result, said in zip(mine, probe.predict_all(*what, mine, "test", device), strict=True):
+            found = item.task.rows(table, "test", said, item.labels)
+            rows[result.seed] += found if fold is None else [{**row, "fold": fold} for row in found]
+    return rows
+
+
+def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str, Any]:
+    per_seed = [metrics.score(metric, seed_rows) for seed_rows in rows.values()]
+    low, high = stats.interval(metric, list(rows.values()), repeats=repeats)
+    return {"value": select.mean(per_seed), "ci95": [low, high], "per_seed": per_seed}

@@ -1,0 +1,108 @@
+"""What SUPERB's protocol asks of the line: effects, crops, folds, looks on test, and that protocols never mix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+import toy_data
+
+from harness import metrics, records
+
+
+@pytest.fixture
+def published(place):
+    """The tones with a suite of two protocols, and speakers as folds of ER."""
+    place.suite = place.folder / "published.yaml"
+    place.suite.write_text(toy_data.AS_SUPERB)
+    rows = toy_data.read_manifest(place.data, "ks")
+    folds = []
+    for fold, seed in ((1, 0), (2, 1)):
+        for number, row in enumerate(rows):
+            mine = number % 2 == seed
+            split = "test" if mine else ("dev" if number % 5 == 0 else "train")
+            folds.append({**row, "split": split, "fold": fold})
+    (place.data / "er").mkdir()
+    with (place.data / "er" / "manifest.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(folds[0]))
+        writer.writeheader()
+        writer.writerows(folds)
+    return place
+
+
+def found(place):
+    return {r["task"]: r for r in (json.loads(p.read_text()) for p in place.folder.glob("results/published/*/*.json"))}
+
+
+def test_folds_share_one_rate_and_their_scores_are_averaged(published):
+    record = published.bench("er")["er"]
+    records.verify(record)
+    assert {(t["fold"], t["learning_rate"], t["seed"]) for t in record.trials} == {
+        (fold, rate, seed) for fold in (1, 2) for rate in (1e-2, 3e-2) for seed in (0, 1)
+    }
+    every = {u["id"] for u in record.predictions["0"]}
+    assert len(every) == record.n_test == len(toy_data.read_manifest(published.data, "ks"))
+    for seed, value in zip(("0", "1"), record.values_per_seed, strict=True):
+        rows = record.predictions[seed]
+        parts = [[row for row in rows if row["fold"] == fold] for fold in (1, 2)]
+        right = [100 * sum(row["ref"] == row["hyp"] for row in part) / len(part) for part in parts]
+        assert value == pytest.approx(sum(right) / 2)
+    rate = {rate: sum(t["dev"] for t in record.trials if t["learning_rate"] == rate) for rate in (1e-2, 3e-2)}
+    assert record.learning_rate == max(rate, key=lambda r: (rate[r], -r))
+    assert len(record.data["folds"]) == 2
+
+
+def test_a_killed_fold_goes_on_to_the_same_scores(published):
+    undisturbed = published.bench("er")["er"]
+    shutil.rmtree(published.folder / "results")
+    killed = published.killed("er: train 4 probes, fold 2", 6, "--tasks", "er")
+    assert killed.returncode == -9, killed.stderr
+    assert not found(published)
+    again = published.bench("er")["er"]
+    assert again.predictions == undisturbed.predictions
+    assert again.trials == undisturbed.trials
+
+
+def test_the_lowest_look_on_test_stands_beside_the_last_and_is_labelled(published):
+    record = published.bench("asv")["asv"]
+    assert {t["best_step"] for t in record.trials} == {8}
+    lowest = record.secondary["eer_test_min"]["value"]
+    assert lowest <= record.value
+    assert "lowest" in metrics.METRICS["eer_test_min"].title
+    assert record.data["train"] == (toy_data.COUNTS["train"] + toy_data.COUNTS["dev"]) * len(toy_data.SPEAKERS)
+    assert not list(published.folder.glob("results/.work/*"))
+
+
+def test_training_utterances_that_are_too_short_are_left_out_and_said(published):
+    suite = published.suite.read_text().replace("min_seconds: 0.59", "min_seconds: 0.6")
+    published.suite.write_text(suite)
+    rows = toy_data.read_manifest(published.data, "asv")
+    toy_data.write_manifest(published.data, "asv", rows)
+    outcome = published.process("bench", *published.options("--tasks", "asv"))
+    assert outcome.returncode != 0
+    assert "left out" in outcome.stderr + outcome.stdout
+
+
+def test_effects_and_crops_are_encoded_as_audio_of_their_own(published):
+    published.bench("pr")
+    before = published.encoded()
+    record = published.bench("ks")["ks"]
+    whole, cropped = toy_data.COUNTS["test"] * 2, (toy_data.COUNTS["train"] + toy_data.COUNTS["dev"]) * 2
+    assert published.encoded() - before == whole + 3 * cropped + 3  # and three trials on noise
+    assert record.features["encoded_over_distinct"] == 1.0
+    assert record.data["protocol"] == "superb"
+
+
+def test_a_record_never_passes_for_one_of_another_protocol(published, call):
+    first = published.bench("ks")["ks"]
+    outcome = published.process("bench", *published.options("--tasks", "ks", "--protocol", "fast"))
+    assert outcome.returncode == 0, outcome.stderr
+    made = [json.loads(p.read_text()) for p in published.folder.glob("results/published/*/*.json")]
+    assert {r["data"]["protocol"] for r in made} == {"superb", "fast"}
+    assert len({r["key"] for r in made}) == 2
+    assert first.key in {r["key"] for r in made}
+    status, _, said = call("plan", *published.options("--protocol", "fastt"))
+    assert status == 2
+    assert "fast" in said
