@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from downstreams.common import build, string_rows
@@ -12,6 +13,7 @@ from harness.interface import (
     Need,
     Prediction,
     Row,
+    SecondDecode,
     SlimbenchError,
     Split,
     TrainingProtocol,
@@ -20,6 +22,8 @@ from harness.interface import (
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from downstreams.lm import LanguageModel
 
 SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
 """SUPERB's 32 outputs in its order; ``<s>`` is the CTC blank."""
@@ -94,11 +98,36 @@ class AutomaticSpeechRecognition:
         """One row per utterance: normalised text against greedy text."""
         return string_rows(manifest, split, predictions, lambda utterance: normal(utterance.text))
 
+    def second_decode(self, data: Path) -> SecondDecode | None:
+        """SUPERB's decoder with a language model, where ``data/lm`` has one.
+
+        Raises:
+            SlimbenchError: there is a language model without a lexicon, or the other way round, or they do not load.
+        """
+        from downstreams import lm
+
+        files = lm.find(data)
+        if files is None:
+            return None
+        return SecondDecode(_WithLanguageModel(lm.LanguageModel(*files)), "wer_lm", lm.identity(*files))
+
     def remarks(self, targets: Sequence[Sequence[int]], frames: Sequence[int]) -> list[str]:
         """Says how many training utterances are too short for their text."""
         from downstreams import ctc
 
         return ctc.remarks(targets, frames)
+
+
+class _WithLanguageModel(AutomaticSpeechRecognition):
+    """The same task, decoded with a language model."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+
+    def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
+        """Texts of the decoder; it does not batch."""
+        logits = output.float().cpu().numpy()
+        return [self.model.decode(row[:length]) for row, length in zip(logits, lengths.tolist(), strict=True)]
 
 
 def normal(text: str) -> str:

@@ -23,6 +23,8 @@ from harness.identity import digest_file
 from harness.interface import SlimbenchError
 
 PACKAGE = "flashlight-text"
+MODELS = ("4-gram.bin", "4-gram.arpa", "4-gram.arpa.gz")
+LEXICON = "librispeech_lexicon.lst"
 BLANK = 0
 UNKNOWN = "<unk>"
 """The word that stands for all others in the language model; the decoder never says it."""
@@ -125,6 +127,23 @@ class LanguageModel:
                 tree.insert([place[letter] for letter in letters], self._words.get_index(word), scores[word])
         tree.smear(search.SmearingMode.MAX)
         return tree
+
+
+def find(data: Path) -> tuple[Path, Path] | None:
+    """The language model ``data/lm/4-gram.{bin,arpa,arpa.gz}`` and ``data/lm/librispeech_lexicon.lst``; None without.
+
+    Raises:
+        SlimbenchError: one of the two is missing.
+    """
+    folder = data / "lm"
+    models = [folder / name for name in MODELS if (folder / name).is_file()]
+    lexicon = folder / LEXICON
+    if not models and not lexicon.is_file():
+        return None
+    if not models or not lexicon.is_file():
+        absent = lexicon if models else folder / MODELS[1]
+        raise SlimbenchError(f"{absent}: is missing beside {folder}; give both, or take the folder away.")
+    return models[0], lexicon
 
 
 def identity(model: Path, lexicon: Path, weights: Weights = SUPERB) -> dict[str, Any]:

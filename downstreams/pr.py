@@ -48,7 +48,7 @@ class PhonemeRecognition:
     croppable = False
 
     def labels(self, manifest: Manifest) -> Labels:
-        """The special symbols, then SUPERB's 71 phones where stress is marked, or the sorted phones of the train split."""
+        """The special symbols, then SUPERB's 71 phones where stress is marked, or else the sorted phones of train."""
         from downstreams.corpora.lexicon import PHONES
 
         phones = {phone for utterance in manifest.split("train") for phone in utterance.label.split()}

@@ -164,9 +164,9 @@ def _options(options: argparse.Namespace) -> Any:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from harness import plan, run
+    from harness import run
 
-    print(plan.describe(run.prepare(_options(options)).plan))
+    print(run.describe(_options(options)))
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -277,6 +277,23 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SecondDecode:
+    """Another way to decode a task's outputs on test, reported in a column of its own; it takes no part in any choice.
+
+    A task offers one by a method ``second_decode(data: Path) -> SecondDecode | None``.
+
+    Attributes:
+        task: the task with that decoder.
+        metric: scores ``row["hyp_<metric>"]``, which is what ``task`` predicts.
+        identity: what the result depends on besides the outputs, for the record and its key.
+    """
+
+    task: Task
+    metric: str
+    identity: Mapping[str, Any]
+
+
 class FeatureSource(Protocol):
     """Stored features of one upstream, by utterance id."""
 

@@ -16,7 +16,7 @@ from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest, SlimbenchError, Split, Trial, Utterance
 
 COLUMNS = ("split", "path", "speaker", "text", "label", "seconds")
-"""Columns that must be there; ``start``, ``fold`` and ``shared`` may be, and further columns are notes."""
+"""Columns that must be there; ``start``, ``test_fold`` and ``shared`` may be, and further columns are notes."""
 
 TRIAL_SPLITS: tuple[Split, ...] = ("dev", "test")
 
@@ -43,7 +43,7 @@ def read(folder: Path, task: str, root: Path | None = None) -> Manifest:
     folder = folder if root is None else root
     folds: dict[str, list[Utterance]] = {}
     for line, row in _rows(file):
-        folds.setdefault(row.get("fold", ""), []).append(_utterance(folder, file, line, row))
+        folds.setdefault(row.get("test_fold", ""), []).append(_utterance(folder, file, line, row))
     if len(folds) > 1:
         return _cross_validated(folder, file, task, folds)
     utterances = tuple(utterance for rows in folds.values() for utterance in rows)
@@ -53,12 +53,14 @@ def read(folder: Path, task: str, root: Path | None = None) -> Manifest:
 
 
 def _cross_validated(folder: Path, file: Path, task: str, folds: Mapping[str, list[Utterance]]) -> Manifest:
-    """One manifest per value of the column ``fold``, and all of their utterances once."""
+    """One manifest per value of the column ``test_fold``, and all of their utterances once."""
     made: list[Manifest] = []
     every: dict[str, Utterance] = {}
     for name, rows in folds.items():
         if not name:
-            raise SlimbenchError(f"{file}: line {rows[0].row}: fold is empty while other rows name one; fill it in.")
+            raise SlimbenchError(
+                f"{file}: line {rows[0].row}: test_fold is empty while other rows name one; fill it in."
+            )
         _check(file, tuple(rows))
         made.append(Manifest(task, file, tuple(rows), {}, _digest(folder, tuple(rows), {})))
         for utterance in rows:

@@ -49,6 +49,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         metric.name: metric
         for metric in (
             Metric("wer", "word error rate", "%", higher_is_better=False),
+            Metric("wer_lm", "word error rate with language model", "%", higher_is_better=False),
             Metric("cer", "character error rate", "%", higher_is_better=False),
             Metric("per", "phone error rate", "%", higher_is_better=False),
             Metric("per_2021", "phone error rate, decoded as before May 2022", "%", higher_is_better=False),
@@ -110,7 +111,8 @@ def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
     if not rows:
         raise SlimbenchError(f"There are no rows to score with {name}; give it a split with utterances.")
     references = [str(row["ref"]) for row in rows]
-    hypotheses = [str(row["hyp"]) for row in rows]
+    field = f"hyp_{name}" if f"hyp_{name}" in rows[0] else "hyp"
+    hypotheses = [str(row[field]) for row in rows]
     if name == "accuracy":
         right = [ref == hyp for ref, hyp in zip(references, hypotheses, strict=True)]
         return np.asarray(right, dtype=np.float64), np.ones(len(rows))

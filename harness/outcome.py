@@ -101,8 +101,16 @@ def reach(
     choice = select.choose(trained, item.task.metric)
     with watch("test"):
         tested = _tested(item, features, choice.results, seeds, device)
+    second = item.second
+    if second is not None:
+        with watch(second.metric):
+            again = _tested(replace(item, task=second.task), features, choice.results, seeds, device)
+        tested = {
+            seed: [{**row, f"hyp_{second.metric}": other["hyp"]} for row, other in zip(rows, again[seed], strict=True)]
+            for seed, rows in tested.items()
+        }
     with watch("interval"):
-        scores = {name: _score(name, tested, bootstrap) for name in (item.task.metric, *item.task.secondary)}
+        scores = {name: _score(name, tested, bootstrap) for name in _metrics(item)}
     if protocol.looks_on_test:
         with watch("looks"):
             steps = [step for step, _ in choice.results[0].curve]
@@ -138,6 +146,10 @@ def _tested(
             found = item.task.rows(table, "test", said, item.labels)
             rows[result.seed] += found if fold is None else [{**row, "fold": fold} for row in found]
     return rows
+
+
+def _metrics(item: TaskPlan) -> tuple[str, ...]:
+    return (item.task.metric, *item.task.secondary, *(() if item.second is None else (item.second.metric,)))
 
 
 def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str, Any]:

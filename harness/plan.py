@@ -14,7 +14,7 @@ from harness import adapt, audio, extract, features, manifest, records, registry
 from harness.data import Data
 from harness.features import FeatureStore
 from harness.identity import digest_json
-from harness.interface import SPLITS, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Upstream
+from harness.interface import SPLITS, Labels, Manifest, SecondDecode, SlimbenchError, Task, TrainingProtocol, Upstream
 from harness.records import Record
 from harness.suite import Suite
 
@@ -34,6 +34,7 @@ class TaskPlan:
         audio: content key of the audio per utterance id.
         key: key of the record.
         record: the record, where it is there already.
+        second: another decoder for test, where the data have one.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class TaskPlan:
     audio: Mapping[str, str]
     key: str
     record: Record | None
+    second: SecondDecode | None = None
 
     @property
     def folds(self) -> tuple[Manifest, ...]:
@@ -120,9 +122,11 @@ def make(
         task, table = tasks[name], manifests[name]
         manifest.check_content(table, keys[name])
         labels = _labels(task, table)
-        key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds)
+        offer = getattr(task, "second_decode", None)
+        second: SecondDecode | None = offer(data.root) if offer is not None else None
+        key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second)
         record = records.find(results, chosen.name, upstream.name, name, key)
-        plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record))
+        plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second))
     needs = {name: tasks[name].need for name in manifests}
     wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None], changes)
     return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
@@ -151,10 +155,12 @@ def record_key(
     protocol: TrainingProtocol,
     keys: Mapping[str, str],
     seeds: Sequence[int],
+    second: SecondDecode | None = None,
 ) -> str:
     """Digest of all that a result depends on."""
     return digest_json(
         {
+            **({} if second is None else {second.metric: second.identity}),
             "protocol_version": PROTOCOL_VERSION,
             "upstream": upstream.fingerprint,
             "task": task,

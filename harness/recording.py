@@ -78,6 +78,7 @@ def _data(run: Bench, item: TaskPlan) -> dict[str, Any]:
     return {
         **_counts(item.manifest),
         **({"folds": [_counts(fold) for fold in item.manifest.folds]} if item.manifest.folds else {}),
+        **({} if item.second is None else {item.second.metric: dict(item.second.identity)}),
         "test_speakers": _test_speakers(item),
         "manifest_digest": item.manifest.digest,
         "audio_digest": digest_json(sorted(item.audio.items())),

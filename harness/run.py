@@ -18,6 +18,7 @@ import torch
 from harness import (
     cost,
     data,
+    estimate,
     extract,
     kept,
     outcome,
@@ -123,6 +124,26 @@ def _available(found: data.Data, names: Sequence[str], asked: Sequence[str]) -> 
     if not there:
         raise SlimbenchError(f"{found.root}: none of the suite's corpora is there (slimbench data check says more).")
     return there
+
+
+def describe(options: Options) -> str:
+    """The plan as text, with hours and GB on this machine; without data from the sizes that the suite states."""
+    chosen = suite.load(options.suite, options.protocol)
+    if options.data is None and chosen.sizes:
+        names = plan.choose_tasks(chosen, options.tasks)
+        device = resolve_device(options.device)
+        upstream = registry.load_upstream(options.upstream, device)
+        loads = estimate.of_suite(chosen, names, options.seeds or chosen.seeds)
+        said = (
+            f"no DATA: sizes of suite {chosen.name} (protocol {chosen.protocol}) as published, nothing is encoded yet"
+        )
+        return "\n".join([said, estimate.describe(upstream, loads, device, chosen.dtype)])
+    made = prepare(options)
+    loads = estimate.of_plan(made.plan)
+    parts = [plan.describe(made.plan)]
+    if loads:
+        parts.append(estimate.describe(made.plan.upstream, loads, made.device, made.plan.suite.dtype))
+    return "\n".join(parts)
 
 
 def bench(options: Options) -> list[Record]:

@@ -7,7 +7,7 @@ only what differs from SUPERB's protocol, so that a reader sees every deviation 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +20,7 @@ DTYPES = ("float16", "float32")
 OWN = "own"
 """Name of the protocol of a suite that has only one."""
 _TEXTS = {"name", "title", "about", "builder", "corpora", "digest", "dtype"}
-_TOP = _TEXTS | {"seed", "bootstrap", "seeds", "tasks", "protocols"}
+_TOP = _TEXTS | {"seed", "bootstrap", "seeds", "tasks", "protocols", "sizes"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Suite:
         protocol: name of the chosen protocol.
         tasks: per task what that protocol changes of SUPERB's, in the order in which they run.
         file: where it stands.
+        sizes: per task, for plans without the data: [utterances, hours] of each split, hours to encode, and which
+            audio and how many folds where that is not its own and one.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Suite:
     protocol: str
     tasks: Mapping[str, Mapping[str, Any]]
     file: Path
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load(name: str, protocol: str | None = None) -> Suite:
@@ -143,7 +146,13 @@ def _read(file: Path, protocol: str | None) -> Suite:
     if values["dtype"] not in DTYPES:
         raise SlimbenchError(f"{file}: `dtype` is {values['dtype']!r}; it must be one of {', '.join(DTYPES)}.")
     return Suite(
-        name=str(content["name"]), title=str(content["title"]), protocol=chosen, tasks=tasks, file=file, **values
+        name=str(content["name"]),
+        title=str(content["title"]),
+        protocol=chosen,
+        tasks=tasks,
+        file=file,
+        sizes=content.get("sizes") or {},
+        **values,
     )
 
 

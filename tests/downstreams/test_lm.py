@@ -296,3 +296,21 @@ def test_identity_follows_contents(flashlight, files):
     model.write_text(model.read_text() + "\n")
     after = lm.identity(model, lexicon)
     assert [key for key in before if before[key] != after[key]] == ["model_digest"]
+
+
+def test_a_folder_offers_its_language_model_or_none_or_says_what_is_missing(tmp_path):
+    assert ASR.second_decode(tmp_path) is None
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / lm.LEXICON).write_text(spelled(WORDS))
+    with pytest.raises(SlimbenchError, match=r"4-gram\.arpa: is missing"):
+        ASR.second_decode(tmp_path)
+    pytest.importorskip("flashlight.lib.text", reason="the extra lm is not installed")
+    (tmp_path / "lm" / "4-gram.arpa").write_text(arpa(UNIGRAMS, BIGRAMS))
+    second = ASR.second_decode(tmp_path)
+    assert second.metric == "wer_lm"
+    assert set(second.identity) == {"decoder", "model", "model_digest", "lexicon", "lexicon_digest", "weights"}
+    rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32) * 3
+    logits = logits_of(("<s>", "|", "A", "B"), rows)
+    said = second.task.predict(torch.tensor(logits)[None].repeat(2, 1, 1), torch.tensor([9, 4]), Labels((SYMBOLS,)))
+    alone = lm.LanguageModel(tmp_path / "lm" / "4-gram.arpa", tmp_path / "lm" / lm.LEXICON)
+    assert said == [alone.decode(logits), alone.decode(logits[:4])]

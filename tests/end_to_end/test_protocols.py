@@ -23,7 +23,7 @@ def published(place):
         for number, row in enumerate(rows):
             mine = number % 2 == seed
             split = "test" if mine else ("dev" if number % 5 == 0 else "train")
-            folds.append({**row, "split": split, "fold": fold})
+            folds.append({**row, "split": split, "test_fold": fold})
     (place.data / "er").mkdir()
     with (place.data / "er" / "manifest.csv").open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(folds[0]))
@@ -106,3 +106,28 @@ def test_a_record_never_passes_for_one_of_another_protocol(published, call):
     status, _, said = call("plan", *published.options("--protocol", "fastt"))
     assert status == 2
     assert "fast" in said
+
+
+def test_a_language_model_gives_asr_a_column_of_its_own(published):
+    pytest.importorskip("flashlight.lib.text", reason="the extra lm is not installed")
+    toy_data.write_manifest(published.data, "asr", toy_data.read_manifest(published.data, "ks"))
+    without = published.bench("asr")["asr"]
+    words = [word.upper() for word in toy_data.WORDS]
+    folder = published.data / "lm"
+    folder.mkdir()
+    (folder / "librispeech_lexicon.lst").write_text("".join(f"{word}\t{' '.join(word)} |\n" for word in words))
+    lines = ["-99\t<s>\t0", "-1\t</s>\t0", "-2\t<unk>\t0", *(f"-0.7\t{word}\t0" for word in words)]
+    counts = f"ngram 1={len(lines)}\nngram 2=1"
+    (folder / "4-gram.arpa").write_text(
+        "\n".join(["\\data\\", counts, "", "\\1-grams:", *lines, "", "\\2-grams:", "-0.5\t<s> LA", "", "\\end\\", ""])
+    )
+    record = published.bench("asr")["asr"]
+    assert record.key != without.key
+    assert record.value == without.value  # the language model chooses nothing
+    rows = record.predictions["0"]
+    assert all(set(row["hyp_wer_lm"].split()) <= set(words) for row in rows)
+    assert record.secondary["wer_lm"]["value"] == pytest.approx(
+        sum(metrics.score("wer_lm", found) for found in record.predictions.values()) / 2
+    )
+    assert record.data["wer_lm"]["weights"]["lm"] == 2.0
+    assert "wer_lm" not in without.secondary

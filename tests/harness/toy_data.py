@@ -43,6 +43,7 @@ protocols:
   superb:
     ks: {steps: 24, batch: 4, eval_every: 12, learning_rates: [3.0e-2], max_seconds: 0.5, crops: 3}
     pr: {steps: 12, batch: 4, eval_every: 6, learning_rates: [3.0e-2]}
+    asr: {steps: 8, batch: 4, eval_every: 4, learning_rates: [1.0e-2], head: {project: 8, hidden: 8, layers: 1}}
     er: {steps: 12, batch: 4, accumulate: 2, eval_every: 6, learning_rates: [1.0e-2, 3.0e-2]}
     asv: {steps: 8, batch: 4, accumulate: 2, eval_every: 4, learning_rates: [1.0e-2], max_seconds: 0.5,
           min_seconds: 0.59, train_on_dev: true, choose: last, effects: [gain -3],
