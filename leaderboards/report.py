@@ -39,8 +39,10 @@ def add_verb(subparsers: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     out = options.out or options.results / "report"
     chosen = {what: getattr(options, what).replace(",", " ").split() for what in ("suite", "upstreams", "tasks")}
-    for path in write(options.results, out, **chosen):
-        print(path)
+    files = write(options.results, out, **chosen)
+    kinds = {kind: sum(path.name.startswith(f"{kind}_") for path in files) for kind in ("table", "figure")}
+    shown = ", ".join(f"{count} {kind} files" for kind, count in kinds.items())
+    print(f"report: {files[0]} ({shown} beside it)")
 
 
 def write(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from harness import metrics
 from harness.records import Record, own_seconds
 from harness.show import duration, face, interval, number, rate
 from leaderboards.board import Board
@@ -19,7 +20,10 @@ SCORES = "Scores in percent, mean over seeds; best in bold, second underlined; â
 
 def tables(board: Board) -> list[Table]:
     """All tables of a suite that have at least one row."""
-    made = [build(board) for build in (results, depth_width, tradeoff, gain_kept, costs, parameters, learning_rates)]
+    made = [
+        build(board)
+        for build in (results, further, depth_width, tradeoff, gain_kept, costs, parameters, learning_rates)
+    ]
     return [table for table in made if table.rows]
 
 
@@ -39,6 +43,32 @@ def results(board: Board) -> Table:
         header=("Upstream", *_task_labels(board)),
         rows=tuple((Cell(name), *(cells[name, task] for task in board.tasks)) for name in board.upstreams),
         data=frame(board, board.upstreams, score_facts),
+        notes=board.notes,
+    )
+
+
+def further(board: Board) -> Table:
+    """The scores that records report beside the main one, each under a name that says how it came about."""
+    found = {
+        task: {name for (_, t), r in board.cells.items() if t == task for name in r.secondary} for task in board.tasks
+    }
+    columns = {(task, name): face(name) for task in board.tasks for name in metrics.METRICS if name in found[task]}
+
+    def cell(upstream: str, task: str, name: str) -> Cell:
+        record = board.cells.get((upstream, task))
+        entry = None if record is None else record.secondary.get(name)
+        odd = "â€ " if (upstream, task) in board.odd else ""
+        return EMPTY if entry is None else Cell(number(entry["value"]) + odd, interval(entry["ci95"]))
+
+    names = [name for name in board.upstreams if any(cell(name, *column) is not EMPTY for column in columns)]
+    titles = {name: metrics.METRICS[name].title for _, name in columns}
+    return Table(
+        name="further",
+        title="Further scores",
+        caption=f"Suite {board.suite}. " + "; ".join(f"{name}: {title}" for name, title in titles.items()) + ".",
+        header=("Upstream", *(f"{task.upper()} {name} {shown.arrow}" for (task, name), shown in columns.items())),
+        rows=tuple((Cell(name), *(cell(name, *column) for column in columns)) for name in names),
+        data=frame(board, names, score_facts),
         notes=board.notes,
     )
 

@@ -209,7 +209,7 @@ def test_real_speech_is_read_whole(task):
 
 
 def test_folds_are_manifests_of_their_own(folder):
-    header = HEADER + ",fold"
+    header = HEADER + ",test_fold"
     rotated = {"train": "test", "dev": "train", "test": "dev"}
     second = [",".join([rotated[row.split(",")[0]], *row.split(",")[1:]]) for row in ROWS]
     write(folder, [f"{row},1" for row in ROWS] + [f"{row},2" for row in second], header, trials={})
@@ -228,7 +228,7 @@ def write_digest(folder, rows, header):
 def test_a_fold_with_a_leak_is_an_error_of_that_fold(folder):
     leak = [f"{row},1" for row in ROWS] + [f"{row},2" for row in ROWS] + ["test,a/1.wav,ann,X,ann,,1,,2"]
     with pytest.raises(SlimbenchError, match=r"a/1 is in test here and in train"):
-        manifest.read(write(folder, leak, HEADER + ",fold", trials={}), "asv")
+        manifest.read(write(folder, leak, HEADER + ",test_fold", trials={}), "asv")
 
 
 def test_audio_that_is_declared_shared_may_be_in_two_splits(folder):

@@ -138,8 +138,12 @@ def test_the_verb(results, tmp_path, capsys, quick):
     given = ["report", "--results", str(results), "--out", str(tmp_path / "o"), "--suite", "one", "--tasks", "pr,ks"]
     options = parser.parse_args(given)
     assert not options.run(options)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == str(tmp_path / "o" / "report.md")
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(f"report: {tmp_path / 'o' / 'report.md'} (")
+    files = json.loads((tmp_path / "o" / report.STATE).read_text(encoding="utf-8"))["files"]
+    tables, figures = (sum(f"/{kind}_" in name for name in files) for kind in ("table", "figure"))
+    assert len(files) == 1 + tables + figures
+    assert f"({tables} table files, {figures} figure files beside it)" in printed
     assert json.loads((tmp_path / "o" / report.STATE).read_text(encoding="utf-8"))["files"][0] == "report.md"
 
 

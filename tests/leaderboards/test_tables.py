@@ -37,6 +37,20 @@ def test_results_by_hand(shown):
     assert [cell.mark for cell in column(table, "PR PER ↓")] == ["", "", "", "second", "best"]
 
 
+def test_further_scores_stand_under_their_own_names():
+    found = build()
+    for record in found:
+        if record.task == "pr":
+            record.secondary["per_2021"] = {"value": record.value + 0.25, "ci95": [1.0, 2.0]}
+    board_with = board("embedded", found)
+    table = tables.further(board_with)
+    assert "PR per_2021 ↓" in table.header
+    value = next(r.value for r in found if r.task == "pr" and r.upstream["name"] == "wavlm_mini")
+    place = table.header.index("PR per_2021 ↓")
+    assert row(table, "wavlm_mini")[place] == Cell(f"{value + 0.25:.1f}", "[1.0, 2.0]")
+    assert "per_2021: phone error rate, decoded as before May 2022" in table.caption
+
+
 def marks(task, values):
     records = [fake(name, task, value) for name, value in zip(UPSTREAMS, values, strict=False)]
     found = tables.score_cells(board("s", records), [r.upstream["name"] for r in records])
