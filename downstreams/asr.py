@@ -31,7 +31,7 @@ BORDER = "|"
 """Between words, and after the last."""
 END = 2
 SPECIAL = 4
-"""Number of symbols that never appear in a decoded text."""
+"""Number of symbols that no text is spelled with."""
 
 
 class AutomaticSpeechRecognition:
@@ -85,12 +85,13 @@ class AutomaticSpeechRecognition:
         return ctc.loss(output, lengths, targets)
 
     def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
-        """Greedy texts; special symbols are dropped."""
+        """Greedy texts without ``</s>``; ``<pad>`` and ``<unk>``, which no target has, are spelled out as in s3prl."""
         from downstreams import ctc
 
         symbols = labels.slots[0]
-        spelled = ("".join(symbols[i] for i in best if i >= SPECIAL) for best in ctc.greedy(output, lengths))
-        return [normal(text.replace(BORDER, " ")) for text in spelled]
+        paths = ctc.greedy(output, lengths)
+        spelled = ("".join(symbols[i] for i in best if i not in (ctc.BLANK, END)) for best in paths)
+        return [" ".join(text.replace(BORDER, " ").split()) for text in spelled]
 
     def rows(
         self, manifest: Manifest, split: Split, predictions: Mapping[str, Prediction], labels: Labels

@@ -84,12 +84,12 @@ class PhonemeRecognition:
         return ctc.loss(output, lengths, targets)
 
     def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
-        """Greedy phones, separated by spaces; special symbols are dropped."""
+        """Greedy phones without ``<eos>``, separated by spaces; ``<unk>``, in no target, counts as one, as in s3prl."""
         from downstreams import ctc
 
         symbols = labels.slots[0]
         decoded = ctc.greedy(output, lengths)
-        return [" ".join(symbols[i] for i in best if i >= len(SPECIAL)) for best in decoded]
+        return [" ".join(symbols[i] for i in best if i > END) for best in decoded]
 
     def rows(
         self, manifest: Manifest, split: Split, predictions: Mapping[str, Prediction], labels: Labels

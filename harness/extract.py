@@ -133,8 +133,19 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
 
 
 def _changed(wave: NDArray[np.float32], piece: Piece) -> NDArray[np.float32]:
-    """The waveform after the piece's effects."""
-    return effects.apply(wave, effects.parse(piece.effects)) if piece.effects else wave
+    """The waveform after the piece's effects.
+
+    Raises:
+        SlimbenchError: they leave nothing of it.
+    """
+    if not piece.effects:
+        return wave
+    changed = effects.apply(wave, effects.parse(piece.effects))
+    if not len(changed):
+        raise SlimbenchError(
+            f"{piece.where}: nothing is left of it after '{', '.join(piece.effects)}'; take the row out."
+        )
+    return changed
 
 
 def _check_stated(piece: Piece, length: float) -> None:

@@ -81,7 +81,7 @@ def test_per_2021_cannot_say_a_phone_twice():
 
 def test_pr_decode_keeps_repeated_phones_and_drops_eos():
     labels = PR.labels(manifest("pr", [("train", "", "", "N OW")]))
-    output = one_hot([[3, 0, 3, 3, 4, 1, 2]], 5)
+    output = one_hot([[3, 0, 3, 3, 4, 1, 0]], 5)
     assert PR.predict(output, torch.tensor([7]), labels) == ["N N OW"]
 
 
