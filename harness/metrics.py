@@ -86,10 +86,15 @@ def score(name: str, rows: Sequence[Row]) -> float:
     if len(parts) > 1:
         return math.fsum(score(name, [rows[i] for i in part]) for part in parts) / len(parts)
     if metric(name).name in TRIALS:
-        same, scores = trial_arrays(rows)
+        same, scores = trial_arrays(rows, field(name, rows, "score"))
         return equal_error_rate(same, scores)
     numerator, denominator = counts(name, rows)
     return float(100.0 * numerator.sum() / denominator.sum())
+
+
+def field(name: str, rows: Sequence[Row], usual: str) -> str:
+    """Where rows hold what the metric scores: ``<usual>_<name>`` where there is such a field, else ``usual``."""
+    return f"{usual}_{name}" if rows and f"{usual}_{name}" in rows[0] else usual
 
 
 def folds(rows: Sequence[Row]) -> list[list[int]]:
@@ -111,8 +116,8 @@ def counts(name: str, rows: Sequence[Row]) -> tuple[Floats, Floats]:
     if not rows:
         raise SlimbenchError(f"There are no rows to score with {name}; give it a split with utterances.")
     references = [str(row["ref"]) for row in rows]
-    field = f"hyp_{name}" if f"hyp_{name}" in rows[0] else "hyp"
-    hypotheses = [str(row[field]) for row in rows]
+    said = field(name, rows, "hyp")
+    hypotheses = [str(row[said]) for row in rows]
     if name == "accuracy":
         right = [ref == hyp for ref, hyp in zip(references, hypotheses, strict=True)]
         return np.asarray(right, dtype=np.float64), np.ones(len(rows))
@@ -145,14 +150,14 @@ def _edits(chunk: Any) -> int:
     return int(max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx))
 
 
-def trial_arrays(rows: Sequence[Row]) -> tuple[NDArray[np.bool_], Floats]:
-    """``same`` (N,) and ``score`` (N,) of verification rows.
+def trial_arrays(rows: Sequence[Row], scored: str = "score") -> tuple[NDArray[np.bool_], Floats]:
+    """``same`` (N,) and the field ``scored`` (N,) of verification rows.
 
     Raises:
         SlimbenchError: no rows, only one kind of trial, or a score that is not finite.
     """
     same = np.asarray([bool(row["same"]) for row in rows], dtype=np.bool_)
-    scores = np.asarray([float(row["score"]) for row in rows], dtype=np.float64)
+    scores = np.asarray([float(row[scored]) for row in rows], dtype=np.float64)
     if not len(rows) or same.all() or not same.any():
         raise SlimbenchError(
             "The equal error rate needs trials of the same and of different speakers; check the trial list."

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from harness.probe import ProbeTrial, TrialResult
 from harness.progress import Progress
 from harness.select import Choice
 
+LOWEST = "eer_test_min"
+"""Metric of the look at which test came out best: s3prl's way to report verification."""
 Rows = dict[int, list[Row]]
 """Scored rows per seed."""
 
@@ -105,21 +108,25 @@ def reach(
     if second is not None:
         with watch(second.metric):
             again = _tested(replace(item, task=second.task), features, choice.results, seeds, device)
-        tested = {
-            seed: [{**row, f"hyp_{second.metric}": other["hyp"]} for row, other in zip(rows, again[seed], strict=True)]
-            for seed, rows in tested.items()
-        }
-    with watch("interval"):
-        scores = {name: _score(name, tested, bootstrap) for name in _metrics(item)}
+        tested = _beside(tested, again, "hyp", second.metric)
     if protocol.looks_on_test:
         with watch("looks"):
             steps = [step for step, _ in choice.results[0].curve]
             looks = probe.looks(checkpoint(work, None), steps, choice.results, trials)
             every = [_tested(item, features, look, seeds, device) for look in looks]
-            name = f"{item.task.metric}_test_min"
-            lowest = {seed: min((look[seed] for look in every), key=lambda r: metrics.score(name, r)) for seed in seeds}
-            scores[name] = _score(name, lowest, bootstrap)
+        lowest = {seed: min((look[seed] for look in every), key=partial(metrics.score, "eer")) for seed in seeds}
+        tested = _beside(tested, lowest, "score", LOWEST)
+    with watch("interval"):
+        scores = {name: _score(name, tested, bootstrap) for name in _metrics(item)}
     return Outcome(trained, choice, tested, scores, watch.seconds, resumed)
+
+
+def _beside(rows: Rows, others: Rows, field: str, metric: str) -> Rows:
+    """Rows that also hold what another way of predicting gives, in a field that names the metric it is for."""
+    return {
+        seed: [{**row, f"{field}_{metric}": other[field]} for row, other in zip(mine, others[seed], strict=True)]
+        for seed, mine in rows.items()
+    }
 
 
 def checkpoint(work: Path, fold: int | None) -> Path:
@@ -149,7 +156,12 @@ def _tested(
 
 
 def _metrics(item: TaskPlan) -> tuple[str, ...]:
-    return (item.task.metric, *item.task.secondary, *(() if item.second is None else (item.second.metric,)))
+    more = [*item.task.secondary]
+    if item.second is not None:
+        more.append(item.second.metric)
+    if item.protocol.looks_on_test:
+        more.append(LOWEST)
+    return (item.task.metric, *more)
 
 
 def _score(metric: str, rows: Mapping[int, list[Row]], repeats: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _resampled(metric: str, rows_per_seed: Seeds, repeats: int, seed: int) -> Fl
 def _resampled_fold(metric: str, aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
     """As :func:`_resampled` for the rows of one fold, whose speakers are resampled by themselves."""
     if metrics.metric(metric).name in metrics.TRIALS:
-        return _resampled_eer(aligned, repeats, generator)
+        return _resampled_eer(metric, aligned, repeats, generator)
     cluster = _numbered([row.get("speaker") or f"\0{index}" for index, row in enumerate(aligned[0])])
     size = int(cluster.max()) + 1
     totals = []
@@ -95,7 +95,7 @@ def _resampled_fold(metric: str, aligned: Seeds, repeats: int, generator: np.ran
     return np.asarray((100.0 * (times @ numerator.T) / (times @ denominator.T)).mean(axis=1), dtype=np.float64)
 
 
-def _resampled_eer(aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
+def _resampled_eer(metric: str, aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
     """As :func:`_resampled` for verification trials.
 
     Speakers are resampled. A trial of two speakers counts as often as both were drawn (the product); a trial of one
@@ -104,7 +104,8 @@ def _resampled_eer(aligned: Seeds, repeats: int, generator: np.random.Generator)
     sides = [_speakers(row) for row in aligned[0]]
     numbers = _numbered([name for pair in sides for name in pair]).reshape(-1, 2)
     times = _times(generator, int(numbers.max()) + 1, repeats)
-    curves = [_weighted_eer(*metrics.trial_arrays(rows)) for rows in aligned]
+    scored = metrics.field(metric, aligned[0], "score")
+    curves = [_weighted_eer(*metrics.trial_arrays(rows, scored)) for rows in aligned]
     draws = []
     for part in np.array_split(times, max(1, repeats // CHUNK)):
         first, second = part[:, numbers[:, 0]], part[:, numbers[:, 1]]

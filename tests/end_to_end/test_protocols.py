@@ -68,6 +68,7 @@ def test_a_killed_fold_goes_on_to_the_same_scores(published):
 def test_the_lowest_look_on_test_stands_beside_the_last_and_is_labelled(published):
     record = published.bench("asv")["asv"]
     assert {t["best_step"] for t in record.trials} == {8}
+    records.verify(record)
     lowest = record.secondary["eer_test_min"]["value"]
     assert lowest <= record.value
     assert "lowest" in metrics.METRICS["eer_test_min"].title
@@ -122,6 +123,7 @@ def test_a_language_model_gives_asr_a_column_of_its_own(published):
         "\n".join(["\\data\\", counts, "", "\\1-grams:", *lines, "", "\\2-grams:", "-0.5\t<s> LA", "", "\\end\\", ""])
     )
     record = published.bench("asr")["asr"]
+    records.verify(record)
     assert record.key != without.key
     assert record.value == without.value  # the language model chooses nothing
     rows = record.predictions["0"]
