@@ -16,6 +16,9 @@ from harness.progress import Progress, say
 from harness.suite import Suite
 
 _SEAL = ".built.json"
+NOTES = "notes.json"
+"""Beside a manifest: a list of sentences for the readers of its records."""
+_LISTS = {".txt", ".yaml", ".csv", ".json", ".lst"}
 
 
 def folder(suite: Suite, data: Path | None, cache: Path) -> Path:
@@ -47,6 +50,7 @@ class Data:
         digest: of the data that a builder made; ``None`` for data that the user brings, which every record digests.
         notes: what a reader of the records must know of them.
         unavailable: tasks whose corpus is not there, with the reason.
+        official: whether the manifests are of corpora as they were published, with whatever is wrong in them.
     """
 
     manifests: Path
@@ -54,6 +58,11 @@ class Data:
     digest: str | None = None
     notes: tuple[str, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    official: bool = False
+
+    def task_notes(self, task: str) -> list[str]:
+        """What the index of a corpus says to readers of this task's record."""
+        return list(kept.read(self.manifests / task / NOTES) or [])
 
 
 def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: Sequence[str]) -> Data:
@@ -98,18 +107,28 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: S
 def _index(suite: Suite, corpora: str, root: Path, cache: Path, tasks: Sequence[str]) -> Data:
     """Manifests of the official corpora below ``root``, written once per folder and task.
 
-    An index is made again when the folder's corpora change by name, or when it is deleted.
+    An index is made again when what lies at the top of the folder or a list in it changes, or when it is deleted;
+    audio that goes missing later is an error when the manifest is read.
     """
     index: Callable[[Path, Path, Sequence[str], Progress], Mapping[str, str]] = registry.resolve(corpora)
-    names = sorted(entry.name for entry in root.iterdir())
-    target = cache / "data" / f"{suite.name}-{digest_json({'root': str(root.resolve()), 'names': names})[:12]}"
+    state = digest_json({"root": str(root.resolve()), "corpora": corpora, "state": _state(root)})
+    target = cache / "data" / f"{suite.name}-{state[:12]}"
     wanted = [task for task in tasks if not (target / task / "manifest.csv").is_file()]
     unavailable: Mapping[str, str] = {}
     if wanted:
         target.mkdir(parents=True, exist_ok=True)
         with Progress(f"index corpora of suite {suite.name}", 1, "files") as progress:
             unavailable = index(root, target, wanted, progress)
-    return Data(target, root, unavailable=unavailable)
+    return Data(target, root, unavailable=unavailable, official=True)
+
+
+def _state(root: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of everything at the top two levels that is no audio: corpora, lists, lexicons, counts."""
+    found = [entry for pattern in ("*", "*/*") for entry in root.glob(pattern)]
+    lists = [entry for entry in found if entry.is_file() and entry.suffix in _LISTS]
+    stats = [(entry, entry.stat()) for entry in lists]
+    folders = [(entry.name, 0, 0) for entry in root.iterdir() if entry.is_dir()]
+    return sorted(folders + [(entry.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns) for entry, s in stats])
 
 
 def _build(suite: Suite, builder: str, target: Path, workers: int) -> None:

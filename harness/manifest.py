@@ -86,16 +86,22 @@ def check_content(manifest: Manifest, keys: Mapping[str, str]) -> None:
     Raises:
         SlimbenchError: two utterances of different splits hold the same audio.
     """
+    for utterance, first in repeats(manifest, keys):
+        raise SlimbenchError(
+            f"{manifest.file}: line {utterance.row} ({utterance.split}) holds the same audio as line {first.row} "
+            f"({first.split}) under another name; keep it in one split only."
+        )
+
+
+def repeats(manifest: Manifest, keys: Mapping[str, str]) -> list[tuple[Utterance, Utterance]]:
+    """Utterances whose audio another split holds already, each with the first that does; declared ones left out."""
     seen: dict[str, Utterance] = {}
+    found = []
     for utterance in manifest.utterances:
-        if utterance.shared:
-            continue
-        first = seen.setdefault(keys[utterance.id], utterance)
+        first = utterance if utterance.shared else seen.setdefault(keys[utterance.id], utterance)
         if first.split != utterance.split:
-            raise SlimbenchError(
-                f"{manifest.file}: line {utterance.row} ({utterance.split}) holds the same audio as line {first.row} "
-                f"({first.split}) under another name; keep it in one split only."
-            )
+            found.append((utterance, first))
+    return found
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -35,6 +35,7 @@ class TaskPlan:
         key: key of the record.
         record: the record, where it is there already.
         second: another decoder for test, where the data have one.
+        notes: what a reader of the record must know of its data.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class TaskPlan:
     key: str
     record: Record | None
     second: SecondDecode | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def folds(self) -> tuple[Manifest, ...]:
@@ -120,16 +122,32 @@ def make(
     plans = []
     for name in names:
         task, table = tasks[name], manifests[name]
-        manifest.check_content(table, keys[name])
+        said = data.task_notes(name)
+        if data.official:
+            said += _repeats(table, keys[name])
+        else:
+            manifest.check_content(table, keys[name])
         labels = _labels(task, table)
         offer = getattr(task, "second_decode", None)
         second: SecondDecode | None = offer(data.root) if offer is not None else None
         key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second)
         record = records.find(results, chosen.name, upstream.name, name, key)
-        plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second))
+        plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second, tuple(said)))
     needs = {name: tasks[name].need for name in manifests}
     wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None], changes)
     return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
+
+
+def _repeats(table: Manifest, keys: Mapping[str, str]) -> list[str]:
+    """What is to be said of a published corpus that holds the same audio in two splits: it stays as published."""
+    found = [pair for fold in table.folds or (table,) for pair in manifest.repeats(fold, keys)]
+    if not found:
+        return []
+    one, other = found[0]
+    return [
+        f"{len(found)} utterances hold the same audio as one of another split, as published, e.g. {one.path.name} "
+        f"({one.split}) and {other.path.name} ({other.split})"
+    ]
 
 
 def _labels(task: Task, table: Manifest) -> Labels:

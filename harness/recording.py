@@ -98,7 +98,7 @@ def _test_speakers(item: TaskPlan) -> int:
 
 def _notes(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str]) -> list[str]:
     """What a reader of this record must know: of the data, the training and the interval."""
-    notes = [*run.notes, *said, *(note for result in outcome.trained for note in result.notes)]
+    notes = [*run.notes, *item.notes, *said, *(note for result in outcome.trained for note in result.notes)]
     speakers = _test_speakers(item)
     if 0 < speakers < FEW_SPEAKERS:
         notes.append(f"the interval rests on {speakers} test speakers: read it as a range, not as 95 %")
