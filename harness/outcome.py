@@ -16,7 +16,7 @@ from typing import Any
 
 from harness import metrics, probe, select, stats
 from harness.features import FeatureStore, TaskFeatures
-from harness.interface import SAMPLE_RATE, Manifest, Row, Utterance
+from harness.interface import SAMPLE_RATE, Manifest, Row, SlimbenchError, Utterance
 from harness.plan import TaskPlan
 from harness.probe import ProbeTrial, TrialResult
 from harness.progress import Progress
@@ -60,6 +60,9 @@ def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, l
     Args:
         item: the task.
         samples: samples at 16 kHz per piece of audio, after the effects.
+
+    Raises:
+        SlimbenchError: none is left.
     """
     least = item.protocol.min_seconds
     if least is None:
@@ -70,6 +73,11 @@ def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, l
 
     rows = tuple(utterance for utterance in item.manifest.utterances if stays(utterance))
     dropped = len(item.manifest.utterances) - len(rows)
+    if not any(row.split == "train" for row in rows):
+        raise SlimbenchError(
+            f"{item.manifest.file}: no training utterance is longer than {least:g} s after "
+            f"'{', '.join(item.protocol.effects)}'; give longer ones or lower min_seconds in the suite file."
+        )
     notes = [f"{dropped} training utterances of at most {least:g} s were left out"] if dropped else []
     return replace(item, manifest=replace(item.manifest, utterances=rows)), notes
 

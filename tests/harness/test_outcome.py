@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+from toy_probe import toy_manifest
+
+from downstreams.asv import ASV
+from harness import outcome
+from harness.interface import Labels, SlimbenchError
+from harness.plan import TaskPlan
+
+
+def item():
+    table = toy_manifest("asv", lambda i: f"s{i % 4}")
+    audio = {u.id: f"key of {u.id}" for u in table.utterances}
+    return TaskPlan(ASV, table, Labels((("s0",),)), ASV.protocol, audio, "key", None)
+
+
+def test_training_utterances_up_to_the_bound_are_left_out_and_counted():
+    made = item()
+    samples = {key: 32_000 if key.endswith(("train3", "train7", "dev1")) else 32_001 for key in made.audio.values()}
+    left, notes = outcome.long_enough(made, samples)
+    gone = {u.id for u in made.manifest.utterances} - {u.id for u in left.manifest.utterances}
+    assert gone == {"train3", "train7"}  # SUPERB: more than 32,000 samples after trimming; dev and test stay
+    assert notes == ["2 training utterances of at most 2 s were left out"]
+
+
+def test_nothing_left_is_an_error():
+    made = item()
+    with pytest.raises(SlimbenchError, match="no training utterance is longer than 2 s"):
+        outcome.long_enough(made, dict.fromkeys(made.audio.values(), 100))
+
+
+def test_checkpoints_of_folds_lie_apart():
+    names = [outcome.checkpoint(Path("w"), fold) for fold in (None, 1, 2)]
+    assert len(set(names)) == 3
