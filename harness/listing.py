@@ -55,6 +55,7 @@ def suites() -> list[dict[str, Any]]:
                 "name": name,
                 "title": found.title,
                 "needs_data": needs_data,
+                "protocols": list(found.protocols),
                 "tasks": list(found.tasks),
                 "about": found.about,
             }

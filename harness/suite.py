@@ -42,6 +42,7 @@ class Suite:
         protocol: name of the chosen protocol.
         tasks: per task what that protocol changes of SUPERB's, in the order in which they run.
         file: where it stands.
+        protocols: all of its protocols, the default first.
         sizes: per task, for plans without the data: [utterances, hours] of each split, hours to encode, and which
             audio and how many folds where that is not its own and one.
     """
@@ -59,6 +60,7 @@ class Suite:
     protocol: str
     tasks: Mapping[str, Mapping[str, Any]]
     file: Path
+    protocols: tuple[str, ...] = (OWN,)
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -109,13 +111,6 @@ def protocol(suite: Suite, task: Task) -> TrainingProtocol:
     return changed
 
 
-def protocols(name: str) -> list[str]:
-    """Names of the protocols of a suite, the default first."""
-    chosen = load(name)
-    content = yaml.safe_load(chosen.file.read_text(encoding="utf-8"))
-    return list(content.get("protocols") or [OWN])
-
-
 def _read(file: Path, protocol: str | None) -> Suite:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -151,6 +146,7 @@ def _read(file: Path, protocol: str | None) -> Suite:
         protocol=chosen,
         tasks=tasks,
         file=file,
+        protocols=tuple(map(str, content.get("protocols") or (OWN,))),
         sizes=content.get("sizes") or {},
         **values,
     )

@@ -80,6 +80,7 @@ def test_suites_say_whether_they_need_data(capsys):
     rows = listed(capsys, "suites")
     assert rows["real-mini"]["needs_data"]
     assert not rows["embedded"]["needs_data"]
+    assert rows["superb"]["protocols"] == ["superb", "fast"]
 
 
 def test_lists_as_text_have_one_line_per_row(capsys):
