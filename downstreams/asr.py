@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,14 +104,14 @@ class AutomaticSpeechRecognition:
         """SUPERB's decoder with a language model, where ``data/lm`` has one.
 
         Raises:
-            SlimbenchError: there is a language model without a lexicon, or the other way round, or they do not load.
+            SlimbenchError: there is a language model without a lexicon, or the other way round.
         """
         from downstreams import lm
 
         files = lm.find(data)
         if files is None:
             return None
-        return SecondDecode(_WithLanguageModel(lm.LanguageModel(*files)), "wer_lm", lm.identity(*files))
+        return SecondDecode(_WithLanguageModel(files), "wer_lm", lm.identity(*files))
 
     def remarks(self, targets: Sequence[Sequence[int]], frames: Sequence[int]) -> list[str]:
         """Says how many training utterances are too short for their text."""
@@ -122,8 +123,15 @@ class AutomaticSpeechRecognition:
 class _WithLanguageModel(AutomaticSpeechRecognition):
     """The same task, decoded with a language model."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
+    def __init__(self, files: tuple[Path, Path]) -> None:
+        self.files = files
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """Loaded when it is first used: the official one takes seconds and gigabytes."""
+        from downstreams import lm
+
+        return lm.LanguageModel(*self.files)
 
     def predict(self, output: Tensor, lengths: Tensor, labels: Labels) -> list[Prediction]:
         """Texts of the decoder; it does not batch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from downstreams.common import build
+from downstreams.common import build, places
 from harness.interface import (
     Labels,
     Manifest,
@@ -65,10 +65,10 @@ class SpeakerVerification:
         """
         if utterance.split != "train":
             return []
-        known = labels.slots[0]
-        if speaker(utterance) not in known:
+        place = places(labels.slots[0]).get(speaker(utterance))
+        if place is None:
             raise SlimbenchError(f"the train split has no speaker '{speaker(utterance)}'; correct the row.")
-        return [known.index(speaker(utterance))]
+        return [place]
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], labels: Labels) -> Tensor:
         """AM-softmax per item (N,) of scaled cosines (N, speakers): cross entropy with the own cosine lowered."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.interface import (
@@ -65,6 +66,12 @@ def string_rows(
 def distinct(values: Sequence[str]) -> tuple[str, ...]:
     """The values in order of first appearance."""
     return tuple(dict.fromkeys(values))
+
+
+@lru_cache(maxsize=16)
+def places(values: tuple[str, ...]) -> dict[str, int]:
+    """Index of each value."""
+    return {value: index for index, value in enumerate(values)}
 
 
 class Classifier:
@@ -126,9 +133,10 @@ class Classifier:
         """
         result = []
         for value, known in zip(self.values(utterance), labels.slots, strict=True):
-            if value not in known:
+            place = places(known).get(value)
+            if place is None:
                 raise SlimbenchError(f"the train split has no label '{value}'; add it to train or correct the row.")
-            result.append(known.index(value))
+            result.append(place)
         return result
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], labels: Labels) -> Tensor:

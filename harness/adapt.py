@@ -25,7 +25,9 @@ def apply(manifest: Manifest, protocol: TrainingProtocol) -> Manifest:
             made += _cropped(replace(utterance, id=f"{utterance.id}#train", split="train", shared=True), protocol)
     if made == list(manifest.utterances) and not manifest.folds:
         return manifest
-    return replace(manifest, utterances=tuple(made), folds=tuple(apply(fold, protocol) for fold in manifest.folds))
+    folds = tuple(apply(fold, protocol) for fold in manifest.folds)
+    every = {utterance.id: utterance for fold in reversed(folds) for utterance in reversed(fold.utterances)}
+    return replace(manifest, utterances=tuple(reversed(every.values())) if folds else tuple(made), folds=folds)
 
 
 def _cropped(utterance: Utterance, protocol: TrainingProtocol) -> list[Utterance]:

@@ -18,7 +18,7 @@ from harness.suite import Suite
 _SEAL = ".built.json"
 NOTES = "notes.json"
 """Beside a manifest: a list of sentences for the readers of its records."""
-_LISTS = {".txt", ".yaml", ".csv", ".json", ".lst"}
+_LISTS = (".txt", ".yaml", ".csv", ".json", ".lst")
 
 
 def folder(suite: Suite, data: Path | None, cache: Path) -> Path:
@@ -107,11 +107,12 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: S
 def _index(suite: Suite, corpora: str, root: Path, cache: Path, tasks: Sequence[str]) -> Data:
     """Manifests of the official corpora below ``root``, written once per folder and task.
 
-    An index is made again when what lies at the top of the folder or a list in it changes, or when it is deleted;
-    audio that goes missing later is an error when the manifest is read.
+    An index is made again when a list, transcript, label file or lexicon anywhere in the folder changes, or when it is
+    deleted; audio that goes missing later is an error when the manifest is read.
     """
     index: Callable[[Path, Path, Sequence[str], Progress], Mapping[str, str]] = registry.resolve(corpora)
-    state = digest_json({"root": str(root.resolve()), "corpora": corpora, "state": _state(root)})
+    version = registry.resolve(f"{corpora.partition(':')[0]}:INDEX_VERSION")
+    state = digest_json({"root": str(root.resolve()), "corpora": corpora, "version": version, "lists": _lists(root)})
     target = cache / "data" / f"{suite.name}-{state[:12]}"
     wanted = [task for task in tasks if not (target / task / "manifest.csv").is_file()]
     unavailable: Mapping[str, str] = {}
@@ -122,13 +123,16 @@ def _index(suite: Suite, corpora: str, root: Path, cache: Path, tasks: Sequence[
     return Data(target, root, unavailable=unavailable, official=True)
 
 
-def _state(root: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of everything at the top two levels that is no audio: corpora, lists, lexicons, counts."""
-    found = [entry for pattern in ("*", "*/*") for entry in root.glob(pattern)]
-    lists = [entry for entry in found if entry.is_file() and entry.suffix in _LISTS]
-    stats = [(entry, entry.stat()) for entry in lists]
-    folders = [(entry.name, 0, 0) for entry in root.iterdir() if entry.is_dir()]
-    return sorted(folders + [(entry.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns) for entry, s in stats])
+def _lists(root: Path) -> list[tuple[str, int, int]]:
+    """Folders at the top, and path, size and time of every file of text below, which is what an index is made of."""
+    found = [(entry.name, 0, 0) for entry in root.iterdir() if entry.is_dir()]
+    for folder, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            if name.endswith(_LISTS):
+                path = Path(folder, name)
+                stat = path.stat()
+                found.append((path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
 
 
 def _build(suite: Suite, builder: str, target: Path, workers: int) -> None:

@@ -89,23 +89,24 @@ def describe(upstream: Upstream, loads: Sequence[Load], device: str, dtype: str)
     lines = [
         f"estimated on this machine ({device}, {torch.get_num_threads()} threads): {upstream.name} encodes "
         f"{1 / factor:.0f} s of audio per second",
-        "task   audio h  encode h  probes h  features GB",
+        "task   audio h  encode h  probes h  features GB  training GB",
     ]
-    total = [0.0] * 4
+    total = [0.0] * 5
     frames = {load.audio for load in loads if load.task.need == "frames"}
     for load in loads:
         probes = update_seconds(upstream, load, device) * load.protocol.steps * load.trials
         probes *= 1 + _looks(load)
         stored = _bytes(upstream, load, load.audio in frames, dtype) if load.encode else 0.0
-        row = (load.encode / 3600, load.encode * factor / 3600, probes / 3600, stored / 1e9)
-        total = [a + b for a, b in zip(total, row, strict=True)]
+        kept = _training_bytes(upstream, load) / 1e9
+        row = (load.encode / 3600, load.encode * factor / 3600, probes / 3600, stored / 1e9, kept)
+        total = [max(a, b) if column == 4 else a + b for column, (a, b) in enumerate(zip(total, row, strict=True))]
         lines.append(_line(load.task.name, row))
     return "\n".join([*lines, _line("all", total)])
 
 
 def _line(name: str, row: Sequence[float]) -> str:
-    hours, encode, probes, stored = row
-    return f"{name:<5} {hours:>8.2f}  {encode:>8.2f}  {probes:>8.2f}  {stored:>11.2f}"
+    hours, encode, probes, stored, training = row
+    return f"{name:<5} {hours:>8.2f}  {encode:>8.2f}  {probes:>8.2f}  {stored:>11.2f}  {training:>11.2f}"
 
 
 def _looks(load: Load) -> float:
@@ -141,6 +142,17 @@ def update_seconds(upstream: Upstream, load: Load, device: str) -> float:
             torch.cuda.synchronize(device)
         took = time.perf_counter() - began
     return took if pooled else took * (batch / small) * (frames / short)
+
+
+def _training_bytes(upstream: Upstream, load: Load) -> float:
+    """Disk that training takes until the task is done: a checkpoint while the next one is written, and kept looks.
+
+    A checkpoint holds four numbers per weight of every probe of a fold: itself, two moments and its best value.
+    """
+    head = load.task.head(upstream.width, load.classes, load.protocol.head)
+    weights = cost.count_parameters(head) + upstream.num_states
+    looks = load.protocol.steps // load.protocol.eval_every if load.protocol.looks_on_test else 0
+    return 4.0 * weights * (2 * 4 * load.trials + looks * load.trials)
 
 
 def _bytes(upstream: Upstream, load: Load, frames: bool, dtype: str) -> float:

@@ -133,19 +133,8 @@ def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], li
 
 
 def _changed(wave: NDArray[np.float32], piece: Piece) -> NDArray[np.float32]:
-    """The waveform after the piece's effects.
-
-    Raises:
-        SlimbenchError: they leave nothing of it.
-    """
-    if not piece.effects:
-        return wave
-    changed = effects.apply(wave, effects.parse(piece.effects))
-    if not len(changed):
-        raise SlimbenchError(
-            f"{piece.where}: nothing is left of it after '{', '.join(piece.effects)}'; take the row out."
-        )
-    return changed
+    """The waveform after the piece's effects, which may leave nothing."""
+    return effects.apply(wave, effects.parse(piece.effects)) if piece.effects else wave
 
 
 def _check_stated(piece: Piece, length: float) -> None:
@@ -171,9 +160,11 @@ def check_lengths(wanted: Mapping[str, Piece], samples: Mapping[str, int], upstr
     """
     for key, piece in wanted.items():
         if samples[key] < upstream.min_samples:
+            after = f" after '{', '.join(piece.effects)}'" if piece.effects else ""
             raise SlimbenchError(
-                f"{piece.where}: {samples[key] / SAMPLE_RATE:.4f} s are too short for one frame of {upstream.name}, "
-                f"which needs {upstream.min_samples / SAMPLE_RATE:.4f} s; take the row out or give longer audio."
+                f"{piece.where}: {samples[key] / SAMPLE_RATE:.4f} s{after} are too short for one frame of "
+                f"{upstream.name}, which needs {upstream.min_samples / SAMPLE_RATE:.4f} s; take the row out or give "
+                "longer audio."
             )
 
 

@@ -142,6 +142,13 @@ SUPERB's PR, one window of neighbours in target length per utterance, so that wi
 """
 
 
+_FIRST_SETTINGS = frozenset(
+    {"steps", "batch", "optimizer", "learning_rates", "clip", "eval_every"}
+    | {"layer_lr", "max_seconds", "specaugment", "balanced", "head"}
+)
+"""Settings that the first records have; each is always part of a record's key."""
+
+
 @dataclass(frozen=True)
 class TrainingProtocol:
     """How the probes of a task are trained: SUPERB's values in the task file, changes to them in the suite file.
@@ -199,12 +206,8 @@ class TrainingProtocol:
 
         A field that later versions add with a neutral default changes the key of no earlier record.
         """
-        later = {f.name: f.default for f in fields(self)[_FIRST_FIELDS:]}
+        later = {f.name: f.default for f in fields(self) if f.name not in _FIRST_SETTINGS}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
-
-
-_FIRST_FIELDS = 11
-"""Fields of the first records, which are always part of the key."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.batches import generator
-from harness.interface import Need, TrainingProtocol
+from harness.interface import Need, SlimbenchError, TrainingProtocol
 
 JITTER = 0.1
 """Relative noise on lengths before sorting, so that batches of similar length differ between epochs."""
@@ -56,10 +56,13 @@ class Order:
             self.weights = balance(torch.as_tensor(classes)[self.first])
         self.fixed: list[Tensor] | None = None
         if protocol.batching == "halved_buckets":
-            self.fixed = halved_buckets(seconds, protocol.batch)
+            self.fixed = halved_buckets([seconds[i] for i in self.first.tolist()], protocol.batch)
         elif protocol.batching == "windows":
-            self.fixed = windows(targets, seconds, protocol.batch)
-        self.per_epoch = len(self._make(0)) if len(self.groups) else 0
+            first = self.first.tolist()
+            self.fixed = windows([targets[i] for i in first], [seconds[i] for i in first], protocol.batch)
+        self.per_epoch = len(self._make(0))
+        if not self.per_epoch:
+            raise SlimbenchError(f"{len(self.groups)} training utterances make no batch; give more.")
         self._epoch = lru_cache(maxsize=1)(self._make)
 
     def at(self, number: int) -> Tensor:

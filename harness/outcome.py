@@ -16,12 +16,13 @@ from typing import Any
 
 from harness import metrics, probe, select, stats
 from harness.features import FeatureStore, TaskFeatures
-from harness.interface import SAMPLE_RATE, Manifest, Row, SlimbenchError, Utterance
+from harness.interface import SAMPLE_RATE, Manifest, Row, SlimbenchError, Split, Utterance
 from harness.plan import TaskPlan
 from harness.probe import ProbeTrial, TrialResult
 from harness.progress import Progress
 from harness.select import Choice
 
+_TRAINED: tuple[tuple[Split, str], ...] = (("train", "training"), ("dev", "dev"))
 LOWEST = "eer_test_min"
 """Metric of the look at which test came out best: s3prl's way to report verification."""
 Rows = dict[int, list[Row]]
@@ -55,31 +56,48 @@ class Outcome:
 
 
 def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, list[str]]:
-    """The task without the training utterances that its effects leave too short, and a note on how many those are.
+    """The task without the utterances that its effects leave too short, and notes on how many those are.
+
+    Training utterances are left out, and dev utterances with the trials that name them; test stays as it is.
 
     Args:
         item: the task.
         samples: samples at 16 kHz per piece of audio, after the effects.
 
     Raises:
-        SlimbenchError: none is left.
+        SlimbenchError: no training utterance is left.
     """
     least = item.protocol.min_seconds
     if least is None:
         return item, []
 
     def stays(utterance: Utterance) -> bool:
-        return utterance.split != "train" or samples[item.audio[utterance.id]] > least * SAMPLE_RATE
+        return utterance.split == "test" or samples[item.audio[utterance.id]] > least * SAMPLE_RATE
 
-    rows = tuple(utterance for utterance in item.manifest.utterances if stays(utterance))
-    dropped = len(item.manifest.utterances) - len(rows)
-    if not any(row.split == "train" for row in rows):
+    def left(table: Manifest) -> Manifest:
+        rows = tuple(utterance for utterance in table.utterances if stays(utterance))
+        names = {row.id for row in rows}
+        trials = {
+            split: tuple(trial for trial in those if {trial.enrol, trial.test} <= names)
+            for split, those in table.trials.items()
+        }
+        return replace(table, utterances=rows, trials=trials, folds=tuple(left(fold) for fold in table.folds))
+
+    table = left(item.manifest)
+    if not table.split("train"):
         raise SlimbenchError(
             f"{item.manifest.file}: no training utterance is longer than {least:g} s after "
             f"'{', '.join(item.protocol.effects)}'; give longer ones or lower min_seconds in the suite file."
         )
-    notes = [f"{dropped} training utterances of at most {least:g} s were left out"] if dropped else []
-    return replace(item, manifest=replace(item.manifest, utterances=rows)), notes
+    notes = []
+    for split, name in _TRAINED:
+        gone = len(item.manifest.split(split)) - len(table.split(split))
+        if gone:
+            notes.append(f"{gone} {name} utterances of at most {least:g} s were left out")
+    gone = len(item.manifest.trials.get("dev", ())) - len(table.trials.get("dev", ()))
+    if gone:
+        notes.append(f"{gone} dev trials with them were left out")
+    return replace(item, manifest=table), notes
 
 
 def reach(

@@ -126,7 +126,8 @@ def make(
         if data.official:
             said += _repeats(table, keys[name])
         else:
-            manifest.check_content(table, keys[name])
+            for fold in table.folds or (table,):
+                manifest.check_content(fold, keys[name])
         labels = _labels(task, table)
         offer = getattr(task, "second_decode", None)
         second: SecondDecode | None = offer(data.root) if offer is not None else None
@@ -179,6 +180,7 @@ def record_key(
     return digest_json(
         {
             **({} if second is None else {second.metric: second.identity}),
+            **({} if chosen.protocol == suite.OWN else {"protocol_name": chosen.protocol}),
             "protocol_version": PROTOCOL_VERSION,
             "upstream": upstream.fingerprint,
             "task": task,
@@ -205,7 +207,7 @@ def describe(plan: Plan) -> str:
         "task  reads    train   dev  test  updates  batch  trials  record",
     ]
     for item in plan.tasks:
-        counts = [len(item.manifest.split(split)) for split in SPLITS]
+        counts = [len(adapt.groups(item.manifest.split(split))) for split in SPLITS]
         trials = f"{len(item.protocol.learning_rates)}x{len(plan.seeds)}"
         state = "to do" if item.record is None else f"there ({item.key[:12]})"
         lines.append(

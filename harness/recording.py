@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from harness import cost, provenance
+from harness import adapt, cost, provenance
 from harness.features import settings
 from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest
@@ -22,8 +21,8 @@ FEW_SPEAKERS = 10
 """With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""
 
 
-def make(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str] = ()) -> Record:
-    """All that is known of one result, in one place; ``said`` are further notes on its data."""
+def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
+    """All that is known of one result, in one place."""
     upstream, task = run.plan.upstream, item.task
     head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
     scores, main = outcome.scores, outcome.scores[task.metric]
@@ -55,7 +54,7 @@ def make(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str] = ())
         features=run.features,
         seconds=outcome.seconds,
         provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
-        notes=_notes(run, item, outcome, said),
+        notes=_notes(run, item, outcome),
     )
 
 
@@ -89,17 +88,19 @@ def _data(run: Bench, item: TaskPlan) -> dict[str, Any]:
 
 
 def _counts(table: Manifest) -> dict[str, int]:
-    return {split: len(table.split(split)) for split in SPLITS}
+    return {split: len(adapt.groups(table.split(split))) for split in SPLITS}
 
 
 def _test_speakers(item: TaskPlan) -> int:
-    return len({row.speaker for fold in item.folds for row in fold.split("test") if row.speaker})
+    """Fewest in any fold, since speakers are resampled within a fold."""
+    return min(len({row.speaker for row in fold.split("test") if row.speaker}) for fold in item.folds)
 
 
-def _notes(run: Bench, item: TaskPlan, outcome: Outcome, said: Sequence[str]) -> list[str]:
+def _notes(run: Bench, item: TaskPlan, outcome: Outcome) -> list[str]:
     """What a reader of this record must know: of the data, the training and the interval."""
-    notes = [*run.notes, *item.notes, *said, *(note for result in outcome.trained for note in result.notes)]
+    notes = [*run.notes, *item.notes, *(note for result in outcome.trained for note in result.notes)]
     speakers = _test_speakers(item)
     if 0 < speakers < FEW_SPEAKERS:
-        notes.append(f"the interval rests on {speakers} test speakers: read it as a range, not as 95 %")
+        where = " in a fold" if item.manifest.folds else ""
+        notes.append(f"the interval rests on {speakers} test speakers{where}: read it as a range, not as 95 %")
     return list(dict.fromkeys(notes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,6 @@ class Bench:
         notes: what a reader of the records must know.
         suite_digest: digest of the data as they are here; ``None`` for the user's own.
         features: the ledger of extraction, once that is done.
-        samples: samples at 16 kHz per piece of audio, once all were read.
         price: the upstream's cost, once that is measured.
     """
 
@@ -81,7 +80,6 @@ class Bench:
     notes: list[str]
     suite_digest: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
-    samples: Mapping[str, int] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -158,7 +156,7 @@ def bench(options: Options) -> list[Record]:
         say(plan.describe(run.plan))
         run.features = _extract(run)
         run.price = _cost(run)
-        done = {item.task.name: _task(run, item) for item in todo}
+        done = {item.task.name: _task(run, item) for item in run.plan.todo}
     else:
         say(f"nothing to do: {len(run.plan.tasks)} records are there")
         done = {}
@@ -186,7 +184,7 @@ def _extract(run: Bench) -> Mapping[str, float]:
     store, wanted = run.plan.store, run.plan.pieces
     with run.watch("check"):
         samples, converted = extract.survey(wanted, run.cache / "audio.json")
-    run.samples = samples
+    wanted = _shorten(run, samples)
     extract.check_lengths(wanted, samples, run.plan.upstream)
     extract.check_space(store, wanted.values())
     for note in converted:
@@ -200,6 +198,26 @@ def _extract(run: Bench) -> Mapping[str, float]:
         "distinct_seconds": ledger.distinct_seconds,
         "encoded_over_distinct": round(ledger.ratio, 6),
     }
+
+
+def _shorten(run: Bench, samples: Mapping[str, int]) -> dict[str, extract.Piece]:
+    """Leave out what the tasks' effects make too short, and say so; returns the audio that is still wanted."""
+    items = []
+    for item in run.plan.tasks:
+        if item.record is None:
+            item, notes = outcome.long_enough(item, samples)
+            for note in notes:
+                say(f"note: {item.task.name}: {note}")
+            item = replace(item, notes=(*item.notes, *notes))
+        items.append(item)
+    run.plan = replace(run.plan, tasks=tuple(items))
+    used = {
+        item.audio[row.id]
+        for item in run.plan.todo
+        for table in (item.manifest, *item.folds)
+        for row in table.utterances
+    }
+    return {key: piece for key, piece in run.plan.pieces.items() if key in used}
 
 
 def _cost(run: Bench) -> dict[str, Any]:
@@ -241,11 +259,8 @@ def _measure(run: Bench, threads: int) -> dict[str, Any]:
 def _task(run: Bench, item: TaskPlan) -> Record:
     """One task: train all probes, choose on dev, open test once, and keep the record."""
     work = run.results / ".work" / item.key
-    item, left_out = outcome.long_enough(item, run.samples)
-    for note in left_out:
-        say(f"note: {note}")
     done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work)
-    record = recording.make(run, item, done, left_out)
+    record = recording.make(run, item, done)
     records.save(record, run.results)
     shutil.rmtree(work)
     interval = "[{:.2f}, {:.2f}]".format(*record.ci95)

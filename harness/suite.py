@@ -6,7 +6,7 @@ only what differs from SUPERB's protocol, so that a reader sees every deviation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -95,7 +95,8 @@ def protocol(suite: Suite, task: Task) -> TrainingProtocol:
     """
     if task.name not in suite.tasks:
         raise SlimbenchError(f"{suite.file}: {registry.unknown('task', task.name, suite.tasks)}")
-    where = f"{suite.file}: tasks.{task.name}"
+    place = "tasks" if suite.protocol == OWN else f"protocols.{suite.protocol}"
+    where = f"{suite.file}: {place}.{task.name}"
     changes = {key: _value(where, key, value) for key, value in suite.tasks[task.name].items()}
     changed = replace(task.protocol, **changes)
     if min(changed.steps, changed.batch, changed.eval_every, changed.accumulate) < 1 or not changed.learning_rates:
@@ -106,9 +107,21 @@ def protocol(suite: Suite, task: Task) -> TrainingProtocol:
         raise SlimbenchError(f"{where}: learning_rates must be positive and different from each other.")
     if changed.looks_on_test and task.metric != "eer":
         raise SlimbenchError(f"{where}: looks_on_test is for verification only; take it out.")
+    if not set(changed.crop_splits) <= {"train", "dev"}:
+        raise SlimbenchError(f"{where}.crop_splits: may hold train and dev; test is never cropped.")
+    _known_effects(where, changed.effects)
     if changed.crops and (changed.max_seconds is None or any(e.startswith("silence") for e in changed.effects)):
         raise SlimbenchError(f"{where}: crops need max_seconds, and cannot be had after the effect silence.")
     return changed
+
+
+def _known_effects(where: str, words: Sequence[str]) -> None:
+    from harness import effects
+
+    try:
+        effects.parse(words)
+    except SlimbenchError as error:
+        raise SlimbenchError(f"{where}.effects: {error}") from error
 
 
 def _read(file: Path, protocol: str | None) -> Suite:
@@ -147,9 +160,19 @@ def _read(file: Path, protocol: str | None) -> Suite:
         tasks=tasks,
         file=file,
         protocols=tuple(map(str, content.get("protocols") or (OWN,))),
-        sizes=content.get("sizes") or {},
+        sizes=_sizes(file, content.get("sizes") or {}, tasks),
         **values,
     )
+
+
+def _sizes(file: Path, given: Any, tasks: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    needed = {"train", "dev", "test", "encode"}
+    if not isinstance(given, dict) or (given and set(given) < set(tasks)):
+        raise SlimbenchError(f"{file}: `sizes` must name every task.")
+    for name, size in given.items():
+        if not isinstance(size, dict) or not needed <= set(size):
+            raise SlimbenchError(f"{file}: sizes.{name} must give {', '.join(sorted(needed))}.")
+    return given
 
 
 def _tasks(file: Path, content: Mapping[str, Any], protocol: str | None) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -75,9 +75,12 @@ class Run:
             classes_of(self.targets) if protocol.balanced else None,
             adapt.groups(train_rows),
         )
+        dev_groups = adapt.groups(dev_rows)
         self.dev_draw: list[int] | None = None
         if protocol.balanced_dev:
-            self.dev_draw = balanced_draw(classes_of(dev_targets), len(adapt.groups(dev_rows)))
+            self.dev_draw = balanced_draw(classes_of(dev_targets), len(dev_groups))
+        elif len(dev_groups) < len(dev_rows):
+            self.dev_draw = [group[0] for group in dev_groups]
         remarks = getattr(task, "remarks", None)
         if remarks is not None:
             self.notes += remarks(self.targets, self.train.lengths)

@@ -35,6 +35,9 @@ COLUMNS = ("split", "path", "speaker", "text", "label", "seconds", "start", "tes
 EXPECTED_FILE = "expected.yaml"
 """Counts that must come out, in the folder of the corpora: for subsets and tests, never for SUPERB's own."""
 
+INDEX_VERSION = 1
+"""Raised when the readers make other rows of the same corpora, so that no old index is used."""
+
 NOTES_FILE = "notes.json"
 """Beside each manifest: a list of sentences that a reader of the results should know."""
 

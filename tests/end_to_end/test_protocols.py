@@ -130,3 +130,42 @@ def test_a_language_model_gives_asr_a_column_of_its_own(published):
     )
     assert record.data["wer_lm"]["weights"]["lm"] == 2.0
     assert "wer_lm" not in without.secondary
+
+
+def test_protocols_of_equal_values_still_have_records_of_their_own(published):
+    text = published.suite.read_text()
+    same = text[text.index("    ks: {steps: 24") : text.index("    pr: ")]
+    published.suite.write_text(f"{text}  twin:\n{same}")
+    first = published.bench("ks")["ks"]
+    outcome = published.process("bench", *published.options("--tasks", "ks", "--protocol", "twin"))
+    assert outcome.returncode == 0, outcome.stderr
+    made = [json.loads(p.read_text()) for p in published.folder.glob("results/published/*/*.json")]
+    assert {r["data"]["protocol"]: r["value"] for r in made} == {"superb": first.value, "twin": first.value}
+
+
+def test_dev_scores_count_each_utterance_once_however_many_crops_it_has(published):
+    published.suite.write_text(published.suite.read_text().replace("crops: 3}", "crops: 3, balanced_dev: false}"))
+    record = published.bench("ks")["ks"]
+    dev = toy_data.COUNTS["dev"] * len(toy_data.SPEAKERS)
+    assert record.data["dev"] == dev
+    for trial in record.trials:
+        assert (trial["dev"] * dev / 100) == pytest.approx(round(trial["dev"] * dev / 100))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("effects: [gain -3]", "effects: [gian -3]", "protocols.superb.asv.effects"),
+        ("crops: 3}", "crops: 3, crop_splits: [test]}", "test is never cropped"),
+        ("fast:\n    ks", "fast:\n    kss", "kss"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_runs(published, call, old, new, said):
+    text = published.suite.read_text()
+    assert old in text
+    published.suite.write_text(text.replace(old, new, 1 if "fast" in old else -1))
+    protocol = "fast" if "fast" in old else "superb"
+    status, _, error = call("plan", *published.options("--protocol", protocol))
+    assert status == 2
+    assert said in error
+    assert published.encoded() == 0

@@ -50,3 +50,11 @@ def test_dev_can_be_trained_on_too():
     assert both.split("dev") == table.split("dev")
     assert len(both.split("train")) == len(table.split("train")) + len(table.split("dev"))
     assert len({u.id for u in both.utterances}) == len(both.utterances)
+
+
+def test_the_union_of_folds_holds_the_crops_of_every_fold():
+    one, two = manifest([20.0, 3.0]), manifest([20.0, 3.0], split="test")
+    whole = adapt.apply(replace(one, folds=(one, two)), SID.protocol)
+    every = {u.id for u in whole.utterances}
+    assert every == {u.id for fold in whole.folds for u in fold.utterances}
+    assert {"u0", "u0#0", "u1"} <= every

@@ -85,4 +85,9 @@ def test_corpora_are_indexed_once_per_task_and_what_is_not_there_is_said(tmp_pat
     again = prepare(chosen, root, tmp_path / "cache", ["ks"])
     assert (again.manifests / "ks" / "manifest.csv").read_text() == "kept"
     (root / "pr").mkdir()
-    assert prepare(chosen, root, tmp_path / "cache", ["ks", "pr"]).manifests != first.manifests
+    second = prepare(chosen, root, tmp_path / "cache", ["ks", "pr"])
+    assert second.manifests != first.manifests
+    deep = root / "ks" / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "labels.trans.txt").write_text("a changed transcript, however deep, makes a new index")
+    assert prepare(chosen, root, tmp_path / "cache", ["ks", "pr"]).manifests != second.manifests

@@ -46,7 +46,7 @@ def test_hours_grow_with_the_work(upstream, monkeypatch):
     monkeypatch.setattr(estimate.cost, "real_time_factor", lambda *_, **__: 0.01)
     (ks,) = loads(["ks"])
     table = estimate.describe(upstream, [ks], "cpu", "float16").splitlines()
-    name, audio, encode, probes, stored = table[2].split()
+    name, audio, encode, probes, stored, training = table[2].split()
     assert name == "ks"
     assert float(audio) == 18.5
     assert float(encode) == pytest.approx(0.185, abs=0.006)
@@ -54,7 +54,9 @@ def test_hours_grow_with_the_work(upstream, monkeypatch):
     assert updates < float(probes) < 1.1 * updates
     pooled = (51_094 + 6_804 + 3_081) * upstream.num_states * upstream.width * 4 / 1e9
     assert float(stored) == pytest.approx(pooled, abs=0.006)
-    assert table[-1].split()[1:] == [audio, encode, probes, stored]
+    weights = ks.task.head(upstream.width, 12, {}).parameters()
+    assert float(training) == pytest.approx(5 * 8 * 4 * sum(p.numel() for p in weights) / 1e9, abs=0.006)
+    assert table[-1].split()[1:] == [audio, encode, probes, stored, training]
 
 
 @pytest.mark.parametrize("task", ["ks", "pr", "ic", "asv"])

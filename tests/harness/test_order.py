@@ -7,7 +7,7 @@ from downstreams.asr import ASR
 from downstreams.ks import KS
 from downstreams.pr import PR
 from harness import order
-from harness.interface import TrainingProtocol
+from harness.interface import SlimbenchError, TrainingProtocol
 from harness.order import Order
 
 DRAW = torch.Generator().manual_seed(0)
@@ -115,3 +115,19 @@ def test_superbs_effective_batches():
     effective = {task.name: task.protocol.batch * task.protocol.accumulate for task in (ASR, PR, KS)}
     assert effective == {"asr": 16, "pr": 32, "ks": 32}
     assert dataclasses.asdict(PR.protocol)["batching"] == "windows"
+
+
+@pytest.mark.parametrize("batching", ["halved_buckets", "windows"])
+def test_fixed_batches_take_one_crop_of_each_utterance_too(batching):
+    groups = [[0, 1, 2], [3], [4, 5], [6]]
+    seconds, targets = [9.0, 9.0, 9.0, 1.0, 5.0, 5.0, 3.0], [4, 4, 4, 1, 3, 3, 2]
+    made = Order(protocol(2, batching=batching), "pooled", [1] * 7, seconds, targets, groups=groups)
+    assert made.per_epoch == (2 if batching == "halved_buckets" else 4)
+    of = {place: number for number, group in enumerate(groups) for place in group}
+    epoch = [sorted(of[i] for i in made.at(n).tolist()) for n in range(made.per_epoch)]
+    assert sorted(map(tuple, epoch)) in ([(0, 2), (1, 3)], [(0, 2), (1, 3), (1, 3), (2, 3)])
+
+
+def test_one_utterance_makes_no_halved_bucket():
+    with pytest.raises(SlimbenchError, match="make no batch"):
+        Order(protocol(16, batching="halved_buckets"), "frames", [5], [1.0])

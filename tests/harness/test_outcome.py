@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,26 @@ def item():
 
 def test_training_utterances_up_to_the_bound_are_left_out_and_counted():
     made = item()
-    samples = {key: 32_000 if key.endswith(("train3", "train7", "dev1")) else 32_001 for key in made.audio.values()}
+    short = ("train3", "train7", "dev1", "test1")
+    samples = {key: 32_000 if key.endswith(short) else 32_001 for key in made.audio.values()}
     left, notes = outcome.long_enough(made, samples)
     gone = {u.id for u in made.manifest.utterances} - {u.id for u in left.manifest.utterances}
-    assert gone == {"train3", "train7"}  # SUPERB: more than 32,000 samples after trimming; dev and test stay
-    assert notes == ["2 training utterances of at most 2 s were left out"]
+    assert gone == {"train3", "train7", "dev1"}  # SUPERB: more than 32,000 samples after trimming; test stays
+    assert all("dev1" not in (trial.enrol, trial.test) for trial in left.manifest.trials["dev"])
+    assert left.manifest.trials["test"] == made.manifest.trials["test"]
+    assert notes == [
+        "2 training utterances of at most 2 s were left out",
+        "1 dev utterances of at most 2 s were left out",
+        "11 dev trials with them were left out",
+    ]
+
+
+def test_folds_are_shortened_too():
+    made = item()
+    made = replace(made, manifest=replace(made.manifest, folds=(made.manifest,)))
+    samples = {key: 1 if key.endswith("train3") else 32_001 for key in made.audio.values()}
+    left, _ = outcome.long_enough(made, samples)
+    assert "train3" not in {u.id for u in left.folds[0].utterances}
 
 
 def test_nothing_left_is_an_error():

@@ -20,6 +20,9 @@ def broken(folder, seed, workers, progress):
     raise KeyboardInterrupt
 
 
+INDEX_VERSION = 1
+
+
 def index(root, out, tasks, progress):
     for task in tasks:
         if (root / task).is_dir():
