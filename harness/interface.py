@@ -206,8 +206,13 @@ class TrainingProtocol:
 
         A field that later versions add with a neutral default changes the key of no earlier record.
         """
-        later = {f.name: f.default for f in fields(self) if f.name not in _FIRST_SETTINGS}
-        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        neutral = self.neutral()
+        return {name: value for name, value in asdict(self).items() if name not in neutral or value != neutral[name]}
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        """The settings that the first records lack, at the values that mean the same as lacking them."""
+        return {f.name: f.default for f in fields(cls) if f.name not in _FIRST_SETTINGS}
 
 
 @dataclass(frozen=True)

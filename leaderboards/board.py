@@ -6,8 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from harness.interface import TrainingProtocol
 from harness.records import Record
+from harness.suite import OWN
 
 TASK_ORDER = ("asr", "pr", "ks", "ic", "sid", "asv", "er")
 """Content, then speaker, then style; other tasks follow by name."""
@@ -80,10 +83,12 @@ def is_control(record: Record) -> bool:
 
 
 def boards(records: Iterable[Record]) -> list[Board]:
-    """One board per suite, suites by name."""
+    """One board per suite and protocol, by name; a suite with a single protocol goes by its own name."""
     grouped: dict[str, list[Record]] = {}
     for record in records:
-        grouped.setdefault(record.suite, []).append(record)
+        protocol = record.data.get("protocol", OWN)
+        name = record.suite if protocol == OWN else f"{record.suite}-{protocol}"
+        grouped.setdefault(name, []).append(record)
     return [board(suite, grouped[suite]) for suite in sorted(grouped)]
 
 
@@ -141,8 +146,20 @@ def _current_weights(records: Sequence[Record]) -> tuple[list[Record], list[str]
 
 def _conditions(record: Record) -> str:
     """What must agree for two upstreams to be compared on a task."""
-    facts = [record.metric, record.protocol, record.data, len(record.seeds)]
+    facts = [record.metric, _rules(record), _setting(record), len(record.seeds)]
     return json.dumps(facts, sort_keys=True)
+
+
+def _rules(record: Record) -> dict[str, Any]:
+    """The protocol without settings at neutral values, which records of earlier versions do not state."""
+    neutral = json.loads(json.dumps(TrainingProtocol.neutral()))
+    stated = json.loads(json.dumps(record.protocol))
+    return {name: value for name, value in stated.items() if name not in neutral or value != neutral[name]}
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    """The data, without the protocol's name, by which boards are kept apart already."""
+    return {name: value for name, value in record.data.items() if name != "protocol"}
 
 
 def _odd_ones(cells: dict[tuple[str, str], Record]) -> tuple[frozenset[tuple[str, str]], list[str]]:

@@ -94,3 +94,20 @@ def test_students_of_a_teacher_stand_by_size():
     scores = dict.fromkeys([*UPSTREAMS, *STUDENTS], (50.0,) * 7)
     shown = board("s", build(upstreams=UPSTREAMS | STUDENTS, scores=scores))
     assert shown.upstreams[3:] == ("thin_wavlm", "distilled_wavlm", "wide_wavlm", "wavlm_mini")
+
+
+def test_protocols_of_a_suite_have_boards_of_their_own():
+    own, superb, fast = build(), build("superb"), build("superb")
+    for records, name in ((superb, "superb"), (fast, "fast")):
+        for record in records:
+            record.data["protocol"] = name
+    assert [b.suite for b in boards([*fast, *own, *superb])] == ["embedded", "superb-fast", "superb-superb"]
+
+
+def test_settings_that_earlier_records_lack_do_not_set_them_apart_while_they_are_neutral():
+    records = build(tasks=("ks",))
+    records[0].protocol.update(accumulate=1, batching="by_length", effects=[], crops=0)
+    records[0].data["protocol"] = "own"
+    assert not board("embedded", records).odd
+    records[0].protocol["accumulate"] = 4
+    assert board("embedded", records).odd == {(records[0].upstream["name"], "ks")}
