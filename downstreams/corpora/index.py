@@ -21,6 +21,7 @@ from downstreams.corpora.official import Corpus, CorpusRow, Expected, Finding, R
 from downstreams.corpora.speech_commands import SPEECH_COMMANDS, SPEECH_COMMANDS_V2
 from downstreams.corpora.voxceleb import VOXCELEB_ASV, VOXCELEB_SID
 from harness import atomic, registry
+from harness.data import NOTES
 from harness.interface import SlimbenchError, Trial
 from harness.progress import say
 
@@ -37,9 +38,6 @@ EXPECTED_FILE = "expected.yaml"
 
 INDEX_VERSION = 1
 """Raised when the readers make other rows of the same corpora, so that no old index is used."""
-
-NOTES_FILE = "notes.json"
-"""Beside each manifest: a list of sentences that a reader of the results should know."""
 
 
 def index(
@@ -99,7 +97,7 @@ def index(
         finding, reading = checked[serving[task].name]
         measured = [replace(row, seconds=lengths[row.path]) for row in table]
         _write_trials(out / task, measured, finding, reading, data)
-        atomic.write(out / task / NOTES_FILE, (json.dumps(notes[task], indent=1, ensure_ascii=False) + "\n").encode())
+        atomic.write(out / task / NOTES, (json.dumps(notes[task], indent=1, ensure_ascii=False) + "\n").encode())
         atomic.write(out / task / "manifest.csv", _table(measured))
     return unavailable
 
