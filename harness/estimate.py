@@ -1,8 +1,8 @@
 """How long a bench will take on this machine, and how much disk: measured in seconds, on the real upstream and heads.
 
 The upstream encodes a little noise; every head makes a few updates on random features of the task's size. The rest is
-multiplication, so the hours are those of this machine under its present load (three times as many were seen beside other
-jobs), and an upper bound for probes, which train side by side and are timed one by one.
+multiplication, so the hours are those of this machine under its present load (three times as many were seen beside
+other jobs), and an upper bound for probes, which train side by side and are timed one by one.
 """
 
 from __future__ import annotations
