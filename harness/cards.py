@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from harness.interface import SlimbenchError
 
 _CARD_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("name", "title", "adapter", "weights", "sha256", "family", "teacher"), str),
-    **dict.fromkeys(("licence", "source", "exposes"), str),
+    **dict.fromkeys(("licence", "source", "exposes", "precision"), str),
     **dict.fromkeys(("depth", "width"), int),
-    "options": dict,
+    **dict.fromkeys(("options", "variants"), dict),
 }
 _CARD_REQUIRED = ("name", "title", "adapter", "licence", "source", "exposes")
+_VARIANT_TYPES = {key: _CARD_TYPES[key] for key in ("title", "exposes", "precision", "depth", "width", "options")}
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+"""What a card's ``precision`` may say; see :mod:`harness.precision`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Card:
         width: dimension of the exposed states.
         teacher: name of the upstream that this one was distilled from.
         options: settings of the adapter.
+        precision: number format of the weights when the upstream runs, one of :data:`PRECISIONS`.
+        variants: names of variants, each with the fields in which it differs; ``options`` are added to the card's.
+            ``name@variant`` is an upstream of its own, see :func:`variants_of`.
         file: the YAML file.
         packaged: the card came with an installed package, so that its weights must be pinned.
     """
@@ -60,6 +66,8 @@ class Card:
     width: int | None = None
     teacher: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     file: Path = Path()
     packaged: bool = False
 
@@ -132,6 +140,17 @@ def read_card(file: Path, packaged: bool = False) -> Card:
     return Card(**values, file=file, packaged=packaged)
 
 
+def variants_of(card: Card) -> list[Card]:
+    """The upstreams ``name@variant`` that a card describes besides itself, in its order."""
+    found = []
+    for name, changes in card.variants.items():
+        changes = {key: value for key, value in changes.items() if value is not None}
+        changes["options"] = {**card.options, **changes.get("options", {})}
+        changes.setdefault("title", f"{card.title} {name}")
+        found.append(replace(card, name=f"{card.name}@{name}", variants={}, **changes))
+    return found
+
+
 def _weights_path(folder: Path, text: str) -> Path:
     expanded = os.path.expandvars(text)
     if "$" in expanded:  # the variable is not set: nothing can be there
@@ -146,6 +165,10 @@ def _check_fields(file: Path, values: Mapping[Any, Any]) -> None:
         if value is not None and (not isinstance(value, _CARD_TYPES[key]) or isinstance(value, bool)):
             kind = {str: "text", int: "a whole number", dict: "a mapping"}[_CARD_TYPES[key]]
             raise SlimbenchError(f"{file}: field {key!r} must be {kind}, not {value!r}; correct it.")
+    _check_variants(file, values.get("variants") or {})
+    for precision in [values.get("precision"), *(v.get("precision") for v in (values.get("variants") or {}).values())]:
+        if precision is not None and precision not in PRECISIONS:
+            raise SlimbenchError(f"{file}: precision {precision!r} is not known; write one of {', '.join(PRECISIONS)}.")
     for key in _CARD_REQUIRED:
         if not values.get(key):
             raise SlimbenchError(f"{file}: field {key!r} is missing; add it.")
@@ -155,6 +178,26 @@ def _check_fields(file: Path, values: Mapping[Any, Any]) -> None:
         )
     if values.get("sha256") and not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
         raise SlimbenchError(f"{file}: field 'sha256' must be 64 hexadecimal digits; correct it.")
+
+
+def _check_variants(file: Path, variants: Mapping[Any, Any]) -> None:
+    for name, changes in variants.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise SlimbenchError(
+                f"{file}: the variant name {name!r} must be text of letters, digits, '_', '-', '.'; correct it."
+            )
+        if not isinstance(changes, dict):
+            raise SlimbenchError(f"{file}: variant {name} must be a mapping of fields to values; correct it.")
+        for key, value in changes.items():
+            if key not in _VARIANT_TYPES:
+                raise SlimbenchError(
+                    f"{file}: variant {name} sets {key!r}; a variant may set {', '.join(_VARIANT_TYPES)}."
+                )
+            if value is not None and (not isinstance(value, _VARIANT_TYPES[key]) or isinstance(value, bool)):
+                kind = {str: "text", int: "a whole number", dict: "a mapping"}[_VARIANT_TYPES[key]]
+                raise SlimbenchError(
+                    f"{file}: field {key!r} of variant {name} must be {kind}, not {value!r}; correct it."
+                )
 
 
 def available(card: Card) -> bool:

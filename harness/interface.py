@@ -54,6 +54,9 @@ class Upstream(Protocol):
     num_states: int
     width: int
     frame_ms: float
+    """Time between two frames in milliseconds; the nominal one where ``variable_rate`` is true."""
+    variable_rate: bool
+    """Whether the time between frames differs within and between utterances (sequence compression)."""
     min_samples: int
     """Fewest samples that yield one frame."""
     batch_invariant: bool

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from harness.cards import Card, available, check_weights, pin, read_card, unknown
+from harness.cards import Card, available, check_weights, pin, read_card, unknown, variants_of
 from harness.interface import SlimbenchError, Task, Upstream
 
 __all__ = [
@@ -64,7 +64,7 @@ def _files(group: str) -> Iterator[Path]:
 
 
 def cards() -> dict[str, Card]:
-    """All cards by name: those of installed packages, then those in the folders of ``SLIMBENCH_CARDS``.
+    """All cards and their variants by name: those of installed packages, then those in ``SLIMBENCH_CARDS``.
 
     Raises:
         SlimbenchError: a card is broken, two cards have one name, or a folder does not exist.
@@ -75,7 +75,7 @@ def cards() -> dict[str, Card]:
         if not Path(folder).is_dir():
             raise SlimbenchError(f"{CARD_FOLDERS_VARIABLE} names {folder}, which is not a folder; correct it.")
         listed += [read_card(file) for file in sorted(Path(folder).glob("*.yaml"))]
-    for item in listed:
+    for item in (one for whole in listed for one in (whole, *variants_of(whole))):
         if item.name in found:
             raise SlimbenchError(f"{item.file} and {found[item.name].file} have one name, {item.name!r}; rename one.")
         found[item.name] = item
@@ -83,13 +83,18 @@ def cards() -> dict[str, Card]:
 
 
 def card(name: str) -> Card:
-    """The card of that name, or the card file at that path (``*.yaml``).
+    """The card called ``name`` or ``name@variant``, or in a file, ``path.yaml`` or ``path.yaml@variant``.
 
     Raises:
         SlimbenchError: there is none; the message names the nearest.
     """
-    if name.endswith((".yaml", ".yml")):
-        return read_card(Path(name).absolute())
+    path, _, variant = name.rpartition("@") if not name.endswith((".yaml", ".yml")) else (name, "", "")
+    if path.endswith((".yaml", ".yml")):
+        whole = read_card(Path(path).absolute())
+        known = {item.name.rpartition("@")[2]: item for item in variants_of(whole)} if variant else {"": whole}
+        if variant not in known:
+            raise unknown(f"variant of {path}", variant, known)
+        return known[variant]
     known = cards()
     if name not in known:
         raise unknown("upstream", name, known)
@@ -106,6 +111,8 @@ def load_upstream(name: str, device: str = "cpu") -> Upstream:
     chosen = card(name)
     check_weights(chosen)
     upstream: Upstream = resolve(chosen.adapter)(chosen, device)
+    if chosen.precision != "float32":
+        upstream = resolve("harness.precision:Reduced")(upstream, chosen.precision, device)
     if chosen.width is not None and upstream.width != chosen.width:
         raise SlimbenchError(
             f"{chosen.file} says width {chosen.width}, but its states are {upstream.width} wide; correct the card."

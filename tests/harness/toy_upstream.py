@@ -23,7 +23,7 @@ class ToyUpstream:
 
     def __init__(self, weights: torch.Tensor, fingerprint: str, device: str = "cpu", name: str = "toy") -> None:
         self.name, self.fingerprint, self.num_states, self.width = name, fingerprint, STATES, WIDTH
-        self.frame_ms, self.min_samples, self.batch_invariant = 20.0, FRAME, True
+        self.frame_ms, self.min_samples, self.batch_invariant, self.variable_rate = 20.0, FRAME, True, False
         self._layers = nn.ModuleList(nn.Linear(BINS, WIDTH, bias=False) for _ in range(STATES)).to(device)
         with torch.no_grad():
             for layer, values in zip(self._layers, weights, strict=True):

@@ -34,6 +34,7 @@ class Fbank:
     frame_ms = SHIFT_MS
     min_samples = 400
     batch_invariant = True
+    variable_rate = False
 
     def __init__(self, card: Card, device: str = "cpu") -> None:
         options = card.settings({"cmvn": True})

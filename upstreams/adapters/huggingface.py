@@ -48,6 +48,8 @@ class HuggingFace:
             weights do not fit.
     """
 
+    variable_rate = False
+
     def __init__(self, card: Card, device: str = "cpu") -> None:
         options = card.settings({"do_normalize": None})
         if card.weights is None:

@@ -28,6 +28,7 @@ class Mini:
     """
 
     batch_invariant = True
+    variable_rate = False
 
     def __init__(self, card: Card, device: str = "cpu") -> None:
         options = card.settings({"random": False, "seed": 0, "config": None})
