@@ -12,6 +12,7 @@ from harness.interface import (
     Labels,
     Manifest,
     Need,
+    PlainTask,
     Prediction,
     Row,
     SecondDecode,
@@ -22,9 +23,10 @@ from harness.interface import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from downstreams.lm import LanguageModel
+    from harness.head import Head
 
 SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
 """SUPERB's 32 outputs in its order; ``<s>`` is the CTC blank."""
@@ -35,7 +37,7 @@ SPECIAL = 4
 """Number of symbols that no text is spelled with."""
 
 
-class AutomaticSpeechRecognition:
+class AutomaticSpeechRecognition(PlainTask):
     """Character CTC, scored by word error rate, greedy and without a language model."""
 
     name = "asr"
@@ -60,7 +62,7 @@ class AutomaticSpeechRecognition:
         """The fixed 32 symbols."""
         return Labels((SYMBOLS,))
 
-    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
         """:class:`downstreams.heads.RecurrentHead`; sizes ``project``, ``hidden`` and ``layers``."""
         return build("RecurrentHead", width, classes, sizes)
 

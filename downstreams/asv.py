@@ -13,6 +13,7 @@ from harness.interface import (
     Labels,
     Manifest,
     Need,
+    PlainTask,
     Prediction,
     Row,
     SlimbenchError,
@@ -22,10 +23,12 @@ from harness.interface import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from harness.head import Head
 
 
-class SpeakerVerification:
+class SpeakerVerification(PlainTask):
     """Train speakers are classes; trials are scored by the cosine of two embeddings, reported as EER."""
 
     name = "asv"
@@ -53,7 +56,7 @@ class SpeakerVerification:
         """The speakers of the train split, sorted."""
         return Labels((tuple(sorted({speaker(utterance) for utterance in manifest.split("train")})),))
 
-    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
         """:class:`downstreams.heads.SpeakerHead`; sizes ``project``, ``channels``, ``pool`` and ``embed``."""
         return build("SpeakerHead", width, classes, sizes)
 

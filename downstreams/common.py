@@ -14,6 +14,7 @@ from harness.interface import (
     Labels,
     Manifest,
     Need,
+    PlainTask,
     Prediction,
     Row,
     SlimbenchError,
@@ -23,13 +24,15 @@ from harness.interface import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from harness.head import Head
 
 SEPARATOR = "|"
 """Between the slots of a label."""
 
 
-def build(head: str, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+def build(head: str, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
     """The head called ``head`` of :mod:`downstreams.heads`, SUPERB's sizes changed by ``sizes``.
 
     Raises:
@@ -42,7 +45,7 @@ def build(head: str, width: int, classes: int, sizes: Mapping[str, int]) -> nn.M
     unknown = sorted(set(sizes) - known)
     if unknown:
         raise SlimbenchError(f"Head size '{unknown[0]}' in the suite file is unknown; use {', '.join(sorted(known))}.")
-    module: nn.Module = kind(width, classes, **sizes)
+    module: Head = kind(width, classes, **sizes)
     return module
 
 
@@ -74,7 +77,7 @@ def places(values: tuple[str, ...]) -> dict[str, int]:
     return {value: index for index, value in enumerate(values)}
 
 
-class Classifier:
+class Classifier(PlainTask):
     """Linear → mean → Linear with cross entropy, one group of logits per slot, scored by accuracy.
 
     An utterance is right if all of its slots are. The value indices follow the first appearance in train.
@@ -121,7 +124,7 @@ class Classifier:
         """The values of a slot in the order of their logits."""
         return distinct(values)
 
-    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
         """:class:`downstreams.heads.UtteranceHead`; size ``project``."""
         return build("UtteranceHead", width, classes, sizes)
 

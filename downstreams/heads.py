@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.head import Head
 from harness.stacked import Noise
 
 
@@ -22,7 +23,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
-class FrameHead(nn.Module):
+class FrameHead(Head):
     """Linear → Linear on every frame (PR; s3prl ``downstream/model.py`` FrameLevel after a projector).
 
     There is no activation between the two, so their product is applied: the same map at a fraction of the cost.
@@ -40,7 +41,7 @@ class FrameHead(nn.Module):
         return F.linear(x, weight, bias)
 
 
-class UtteranceHead(nn.Module):
+class UtteranceHead(Head):
     """Linear → mean over valid frames → Linear (KS, IC, SID, ER; s3prl ``downstream/model.py`` UtteranceLevel).
 
     Accepts time means (B, D) as well as frames (B, T, D): the mean commutes with the first Linear.
@@ -61,7 +62,7 @@ class UtteranceHead(nn.Module):
         return logits
 
 
-class RecurrentHead(nn.Module):
+class RecurrentHead(Head):
     """Linear → two bidirectional LSTM layers, each with dropout → Linear (ASR; s3prl ``downstream/asr/model.py``).
 
     The two directions run as plain LSTMs over padded batches; the backward one reads each utterance reversed
@@ -148,7 +149,7 @@ def _lstm(params: Mapping[str, Tensor], layer: str, suffix: str, x: Tensor) -> T
     return torch.lstm(x, (state, state), weights, True, 1, 0.0, True, False, True)[0]
 
 
-class SpeakerHead(nn.Module):
+class SpeakerHead(Head):
     """Linear → x-vector TDNN → statistics pooling → two Linear + ReLU, and AM-softmax (ASV).
 
     Source: s3prl ``downstream/sv_voxceleb1/model.py``. In training mode the output is s · cos against each training

@@ -10,6 +10,7 @@ from harness.interface import (
     Labels,
     Manifest,
     Need,
+    PlainTask,
     Prediction,
     Row,
     SlimbenchError,
@@ -19,14 +20,16 @@ from harness.interface import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from harness.head import Head
 
 SPECIAL = ("<pad>", "<eos>", "<unk>")
 """``<pad>`` is the CTC blank; every target ends with ``<eos>``."""
 END = 1
 
 
-class PhonemeRecognition:
+class PhonemeRecognition(PlainTask):
     """Phone CTC, scored by phone error rate. Phones come from the manifest's ``label`` column, space separated."""
 
     name = "pr"
@@ -56,7 +59,7 @@ class PhonemeRecognition:
             return Labels(((*SPECIAL, *PHONES),))
         return Labels(((*SPECIAL, *sorted(phones - set(SPECIAL))),))
 
-    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
         """:class:`downstreams.heads.FrameHead`; size ``project``."""
         return build("FrameHead", width, classes, sizes)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from harness.head import Head
+
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform that reaches an upstream."""
 
@@ -260,12 +262,14 @@ class Task(Protocol):
     """SUPERB's own values."""
     superb_labels: int
     """Number of logits in SUPERB, for parameter counts."""
+    croppable: bool
+    """Whether a part of an utterance has the utterance's target."""
 
     def labels(self, manifest: Manifest) -> Labels:
         """The output vocabulary, from the train split (or fixed)."""
         ...
 
-    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> nn.Module:
+    def head(self, width: int, classes: int, sizes: Mapping[str, int]) -> Head:
         """The head: ``forward(x, lengths)`` with x (B, T, D), or (B, D) time means where ``need`` is pooled."""
         ...
 
@@ -287,12 +291,36 @@ class Task(Protocol):
         """What :mod:`harness.metrics` scores: one row per utterance of the split, or per trial."""
         ...
 
+    def remarks(self, targets: Sequence[Sequence[int]], frames: Sequence[int]) -> list[str]:
+        """What a record should say of training targets and their utterances' frames."""
+        ...
+
+    def second_decode(self, data: Path) -> SecondDecode | None:
+        """Another way to decode, where the data folder has what it needs; ``None`` where not.
+
+        Raises:
+            SlimbenchError: it has only a part of that.
+        """
+        ...
+
+
+class PlainTask:
+    """What a task has that nothing special is to be said of; tasks inherit it and change what they must."""
+
+    croppable = True
+
+    def remarks(self, targets: Sequence[Sequence[int]], frames: Sequence[int]) -> list[str]:
+        """Nothing to say."""
+        return []
+
+    def second_decode(self, data: Path) -> SecondDecode | None:
+        """No other way to decode."""
+        return None
+
 
 @dataclass(frozen=True)
 class SecondDecode:
     """Another way to decode a task's outputs on test, reported in a column of its own; it takes no part in any choice.
-
-    A task offers one by a method ``second_decode(data: Path) -> SecondDecode | None``.
 
     Attributes:
         task: the task with that decoder.

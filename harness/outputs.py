@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.batches import Table, evaluation_batches
+from harness.head import Head
 from harness.interface import Labels, Manifest, Prediction, SlimbenchError, Task, Utterance
 from harness.stacked import Bank
 from harness.threads import side_by_side
@@ -58,9 +59,9 @@ def classes_of(targets: Sequence[Sequence[int]]) -> list[int]:
     return [known.setdefault(tuple(target), len(known)) for target in targets]
 
 
-def check_frames(manifest: Manifest, rows: Sequence[Utterance], lengths: Sequence[int], head: nn.Module) -> None:
+def check_frames(manifest: Manifest, rows: Sequence[Utterance], lengths: Sequence[int], head: Head) -> None:
     """Raise for the first utterance that is shorter than the head can take."""
-    least = getattr(head, "min_frames", 1) if len(rows) else 1
+    least = head.min_frames
     for row, length in zip(rows, lengths, strict=True):
         if length < least:
             raise SlimbenchError(

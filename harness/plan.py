@@ -129,8 +129,7 @@ def make(
             for fold in table.folds or (table,):
                 manifest.check_content(fold, keys[name])
         labels = _labels(task, table)
-        offer = getattr(task, "second_decode", None)
-        second: SecondDecode | None = offer(data.root) if offer is not None else None
+        second = task.second_decode(data.root)
         key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second)
         record = records.find(results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second, tuple(said)))

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from harness.batches import generator
+from harness.head import Head
 from harness.interface import SlimbenchError
 
 LAYERS = "layers"
@@ -48,12 +47,10 @@ class Noise:
 class Bank:
     """R probes: layer weights (R, L) and R sets of head parameters, over one head module that gives the structure.
 
-    A head may offer ``stacked(params, x, lengths, noise)`` for what :func:`torch.func.vmap` cannot do (LSTMs,
-    dropout); every other head is mapped over the trials. A head with ``one_by_one = True`` takes the trials in turn,
-    so that on a CPU each can have a thread of its own.
+    How the head takes them is its own affair (:meth:`harness.head.Head.stacked`).
     """
 
-    head: nn.Module
+    head: Head
     params: dict[str, Tensor]
 
     @property
@@ -63,7 +60,7 @@ class Bank:
 
     def parts(self) -> list[range]:
         """The trials in groups that are best computed apart; a single group where nothing is gained."""
-        apart = getattr(self.head, "one_by_one", False) and self.params[LAYERS].device.type == "cpu"
+        apart = self.head.one_by_one and self.params[LAYERS].device.type == "cpu"
         return [range(r, r + 1) for r in range(self.trials)] if apart else [range(self.trials)]
 
     def part(self, trials: range) -> Bank:
@@ -80,17 +77,10 @@ class Bank:
         """Head outputs (R, B, …) of states x (L, B, T, D) or means (L, B, D) with lengths (B,)."""
         mixed = self.mix(x)
         params = {name[len(HEAD) :]: value for name, value in self.params.items() if name.startswith(HEAD)}
-        stacked = getattr(self.head, "stacked", None)
-        if stacked is not None:
-            return cast(Tensor, stacked(params, mixed, lengths, noise))
-
-        def one(own: dict[str, Tensor], frames: Tensor) -> Tensor:
-            return cast(Tensor, functional_call(self.head, own, (frames, lengths)))
-
-        return vmap(one, randomness="error")(params, mixed)
+        return self.head.stacked(params, mixed, lengths, noise)
 
 
-def build_bank(heads: Sequence[nn.Module], num_states: int, device: str | torch.device) -> Bank:
+def build_bank(heads: Sequence[Head], num_states: int, device: str | torch.device) -> Bank:
     """R heads of one structure as a :class:`Bank` on ``device``, with zero (uniform) layer weights.
 
     Raises:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness import adapt, metrics
 from harness.augment import spec_augment
 from harness.batches import Table, generator
+from harness.head import Head
 from harness.interface import FeatureSource, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Utterance
 from harness.order import Order, balanced_draw
 from harness.outputs import check_frames, classes_of, evaluate, targets_of
@@ -81,16 +82,14 @@ class Run:
             self.dev_draw = balanced_draw(classes_of(dev_targets), len(dev_groups))
         elif len(dev_groups) < len(dev_rows):
             self.dev_draw = [group[0] for group in dev_groups]
-        remarks = getattr(task, "remarks", None)
-        if remarks is not None:
-            self.notes += remarks(self.targets, self.train.lengths)
+        self.notes += task.remarks(self.targets, self.train.lengths)
 
     def _crop(self, frame_ms: float, rows: Sequence[Utterance]) -> int | None:
         """Longest training utterance in frames, or None; says where a crop is asked for and cannot be made."""
         seconds = self.protocol.max_seconds
         if seconds is None:
             return None
-        if not getattr(self.task, "croppable", True):
+        if not self.task.croppable:
             raise SlimbenchError(
                 f"Task {self.task.name} cannot crop utterances; take max_seconds out of the suite file."
             )
@@ -102,7 +101,7 @@ class Run:
                 self.notes.append(f"{longer} training utterances over {seconds:g} s were averaged whole, not cropped.")
             return None
         crop = int(seconds * 1000 / frame_ms)
-        least = getattr(self.bank.head, "min_frames", 1)
+        least = self.bank.head.min_frames
         if crop < least:
             raise SlimbenchError(
                 f"Crops of {seconds:g} s are {crop} frames, the head of {self.task.name} needs {least}; "
@@ -253,7 +252,7 @@ def _write(state: Mapping[str, object], file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _head(task: Task, width: int, labels: Labels, protocol: TrainingProtocol, seed: int) -> nn.Module:
+def _head(task: Task, width: int, labels: Labels, protocol: TrainingProtocol, seed: int) -> Head:
     """A head whose initial weights depend on ``seed`` alone; the global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from downstreams.heads import FrameHead
 from harness.interface import SlimbenchError
 from harness.stacked import LAYERS, StackedAdam, build_bank
 
@@ -58,7 +59,7 @@ def test_state_restores_the_trajectory():
 
 
 def test_layers_start_uniform():
-    bank = build_bank([nn.Linear(3, 2)] * 2, num_states=4, device="cpu")
+    bank = build_bank([FrameHead(3, 2, project=2)] * 2, num_states=4, device="cpu")
     x = torch.randn(4, 6, 3)
     torch.testing.assert_close(bank.mix(x), x.mean(0).expand(2, -1, -1))
 
