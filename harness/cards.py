@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -119,6 +120,21 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+class _CardLoader(yaml.SafeLoader):
+    """YAML without references, which can stand for more values than memory holds, and without repeated fields."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a card repeats values instead of referring to them with '*'")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep=deep)
+        if len(found) < len(node.value):
+            raise yaml.YAMLError(f"a field occurs twice in the mapping{node.start_mark}")
+        return found
+
+
 def read_card(file: Path, packaged: bool = False) -> Card:
     """Read and check one card.
 
@@ -126,11 +142,17 @@ def read_card(file: Path, packaged: bool = False) -> Card:
         SlimbenchError: the file is missing, not YAML, or a field is unknown, missing or of the wrong type.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SlimbenchError(f"Cannot read the card {file}: {error.strerror or error}; check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SlimbenchError(f"{file} is not valid YAML: {' '.join(str(error).split())}; correct it.") from error
+        text = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SlimbenchError(f"Cannot read the card {file}: {reason}; check the path.") from error
+    try:
+        values = yaml.load(text.decode("utf-8"), Loader=_CardLoader)  # noqa: S506 (a SafeLoader)
+        # What a message or a record cannot quote is refused: numbers of thousands of digits, halves of characters.
+        (repr(values) + json.dumps(values, ensure_ascii=False, skipkeys=True, default=str)).encode()
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # as PyYAML raises them
+        reason = " ".join(str(error).split())[:300]
+        raise SlimbenchError(f"{file} is not valid YAML: {reason}; correct it.") from error
     if not isinstance(values, dict):
         raise SlimbenchError(f"{file}: a card is a mapping of fields to values; see the built-in cards.")
     _check_fields(file, values)
@@ -155,7 +177,10 @@ def _weights_path(folder: Path, text: str) -> Path:
     expanded = os.path.expandvars(text)
     if "$" in expanded:  # the variable is not set: nothing can be there
         return Path(text)
-    return Path(os.path.normpath(folder / Path(expanded).expanduser()))
+    try:
+        return Path(os.path.normpath(folder / Path(expanded).expanduser()))
+    except RuntimeError as error:
+        raise SlimbenchError(f"The weights {text!r} of a card in {folder}: {error}; write the whole path.") from error
 
 
 def _check_fields(file: Path, values: Mapping[Any, Any]) -> None:
@@ -202,7 +227,10 @@ def _check_variants(file: Path, variants: Mapping[Any, Any]) -> None:
 
 def available(card: Card) -> bool:
     """Whether the upstream's weights are on this machine, or it needs none."""
-    return card.weights is None or any(file.is_file() for file in weight_files(card.weights))
+    try:
+        return card.weights is None or any(file.is_file() for file in weight_files(card.weights))
+    except OSError as error:  # such as a path that is too long
+        raise SlimbenchError(f"{card.file}: weights cannot be looked for: {error}; correct the path.") from error
 
 
 def pin(card_file: Path) -> str:

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-import pickle
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.interface import SlimbenchError
+from upstreams.adapters.checkpoints import MAX_DIMENSIONS, MAX_NUMBERS, read_torch, reading
+from upstreams.adapters.plain_pickle import DamagedError, ForbiddenError
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a ``safetensors`` file, or of a torch file that holds nothing but tensors.
 
+    Torch files pass the checks of :func:`upstreams.adapters.checkpoints.read_checkpoint`.
+
     Raises:
-        SlimbenchError: the file is missing, damaged, or would need the unpickling of arbitrary objects.
+        SlimbenchError: the file is missing, damaged, holds more than tensors, or would need foreign code.
     """
-    try:
-        if file.suffix == ".safetensors":
-            found = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SlimbenchError(f"{file} cannot be read as a file of weights ({reason}); copy it again.") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if file.suffix == ".safetensors":
+        with reading(file, "a file of weights"):
+            return _read_safetensors(file)
+    found = read_torch(file, "a file of weights")
+    if not all(isinstance(value, Tensor) for value in found.values()):
         raise SlimbenchError(f"{file} holds more than named tensors; convert it to safetensors.")
+    return found
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    """The library checks lengths and offsets; names that occur twice and absurd shapes are checked here."""
+    try:
+        found: dict[str, Tensor] = load_file(file)
+    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        raise DamagedError(str(error).partition("\n")[0]) from error
+    with file.open("rb") as stream:
+        json.loads(stream.read(int.from_bytes(stream.read(8), "little")), object_pairs_hook=_once)
+    for tensor in found.values():
+        if tensor.dim() > MAX_DIMENSIONS or math.prod(size for size in tensor.shape if size) > MAX_NUMBERS:
+            raise ForbiddenError("it has a tensor of absurd shape")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ForbiddenError("a name occurs twice in it")
     return found
 
 
