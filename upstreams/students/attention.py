@@ -125,7 +125,8 @@ class Attention(nn.Module):
             x: (B, T, width).
             padding: (B, 1, 1, T), 0 for valid keys and -inf for others, or ``None``.
             position: (model heads, T, T) relative-position bias, or ``None``.
-            kept_map: (B, heads, T, T) map of an earlier layer, for a layer without its own.
+            kept_map: (B, heads, T, T) map of an earlier layer after its softmax, for a layer without its own. It serves
+                that layer as scores: the weights are its softmax.
 
         Returns:
             (B, T, width) and the map to hand on, ``None`` where no layer keeps one.
@@ -134,7 +135,8 @@ class Attention(nn.Module):
         if self.query is None or self.key is None:
             if kept_map is None:
                 raise ValueError("the first layer has no attention map of its own")
-            mixed = kept_map @ value
+            scores = kept_map if padding is None else kept_map + padding
+            mixed = torch.softmax(scores, -1) @ value  # ARMHuBERT normalises the map, which is normalised, once more
         else:
             query, key = heads_first(self.query(x), self.heads), heads_first(self.key(x), self.heads)
             bias = self.bias(x, padding, position)

@@ -160,8 +160,8 @@ class FrontEnd(nn.Module):
         return x if self.scale is None else x * self.scale, frames
 
 
-_TUPLE = r"\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)"
-_LIST = rf"\[\s*(?:{_TUPLE}\s*,?\s*)+\]\s*(?:\*\s*\d+)?"
+_TUPLE = r"\(\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\)"
+_LIST = rf"\[\s*(?:{_TUPLE}\s*,?\s*)+\]\s*(?:\*\s*\d{{1,2}})?"
 
 
 def parse_convolutions(text: object) -> tuple[Convolution, ...]:
@@ -171,16 +171,17 @@ def parse_convolutions(text: object) -> tuple[Convolution, ...]:
     True
 
     Raises:
-        ValueError: it says something else; nothing of it is evaluated.
+        ValueError: it says something else, or a size is 0; nothing of it is evaluated.
     """
+    found: list[Convolution] = []
     if isinstance(text, list | tuple):
         rows = [tuple(row) for row in text if isinstance(row, list | tuple)]
-        if rows and len(rows) == len(text) and all(len(row) == 3 and all(type(n) is int for n in row) for row in rows):
-            return tuple(Convolution(*row) for row in rows)
+        if len(rows) == len(text) and all(len(row) == 3 and all(type(n) is int for n in row) for row in rows):
+            found = [Convolution(*row) for row in rows]
     elif isinstance(text, str) and len(text) < 1000 and re.fullmatch(rf"\s*{_LIST}(?:\s*\+\s*{_LIST})*\s*", text):
-        found: list[Convolution] = []
         for part in re.findall(r"(\[[^\]]*\])\s*(?:\*\s*(\d{1,2}))?", text):
             layers = [Convolution(*map(int, row)) for row in re.findall(_TUPLE, part[0])]
             found += layers * int(part[1] or 1)
-        return tuple(found)
-    raise ValueError(f"convolutions {text!r} are not of the form '[(channels, kernel, stride)] * n + ...'")
+    if not found or not all(0 < size < 100_000 for row in found for size in row):
+        raise ValueError(f"convolutions {text!r} are not of the form '[(channels, kernel, stride)] * n + ...'")
+    return tuple(found)
