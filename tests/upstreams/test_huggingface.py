@@ -1,28 +1,37 @@
 """The Hugging Face adapter against direct calls of Transformers, for each family; and folders that must be refused."""
 
 import json
+import os
 import pickle
+import re
+import socket
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants, snapshot_download
 from safetensors.torch import load_file, save_file
-from tiny_models import FAMILIES, hf_card, hf_class, hf_model, noise, save_hf
+from tiny_models import FAMILIES, hf_card, hf_class, hf_model, noise, real_speech, save_hf
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from transformers import Wav2Vec2FeatureExtractor
 
 from harness.cost import count_macs, count_parameters
 from harness.interface import SlimbenchError
+from upstreams.adapters import folders
 from upstreams.adapters.huggingface import HuggingFace
 
 LENGTHS = (16_000, 11_111, 5_000)
 
 
 def direct(model, wave, do_normalize):
-    """Hidden states of one utterance (S,) by Transformers alone, with its own feature extractor."""
+    """Hidden states of one utterance (S,) by Transformers alone, with its own feature extractor and final norm."""
     extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
     values = extractor([wave.numpy()], sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
-        return model(values, output_hidden_states=True).hidden_states
+        output = model(values, output_hidden_states=True)
+    return [*output.hidden_states[:-1], output.last_hidden_state]
 
 
 @pytest.mark.parametrize("do_normalize", [True, False])
@@ -42,17 +51,23 @@ def test_states_are_those_of_transformers(tmp_path, family, norm, do_normalize):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["layer", "group"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_padded_batch_equals_single_calls_or_is_refused(tmp_path, family, norm):
-    folder = save_hf(hf_model(family, norm=norm), tmp_path / "tiny")
+CASES = [(family, norm, {}) for family in FAMILIES for norm in ("layer", "group")]
+CASES += [("hubert", "layer", {"conv_pos_batch_norm": True}), ("hubert", "group", {"feat_proj_layer_norm": False})]
+CASES += [("wav2vec2-conformer", "layer", {"position_embeddings_type": kind}) for kind in ("rotary", None)]
+
+
+@pytest.mark.parametrize(("family", "norm", "settings"), CASES)
+def test_a_padded_batch_equals_single_calls(tmp_path, family, norm, settings):
+    model = hf_model(family, norm=norm, **settings)
+    if "conv_pos_batch_norm" in settings:  # an offset, as training would leave it, makes something of the padding
+        model.encoder.pos_conv_embed.batch_norm.bias.data += 1.0
+    for part in model.modules():  # likewise in the convolutions of Conformer layers
+        if isinstance(part, torch.nn.BatchNorm1d):
+            part.running_mean.normal_()
+    folder = save_hf(model, tmp_path / "tiny")
     upstream = HuggingFace(hf_card(tmp_path))
     waves, lengths = noise(*LENGTHS)
-    assert upstream.batch_invariant is (norm == "layer" and family != "data2vec-audio")
-    if not upstream.batch_invariant:
-        with pytest.raises(ValueError, match="equal length"):
-            upstream.encode(waves, lengths)
-        return
+    assert upstream.batch_invariant
     got = upstream.encode(waves, lengths)
     reference = hf_class(family, "Model").from_pretrained(folder).eval()
     for row, (wave, length) in enumerate(zip(waves, LENGTHS, strict=True)):
@@ -62,19 +77,30 @@ def test_a_padded_batch_equals_single_calls_or_is_refused(tmp_path, family, norm
             torch.testing.assert_close(mine[row, : theirs.shape[1]], theirs[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("family", "settings"), [("data2vec-audio", {}), ("hubert", {"conv_pos_batch_norm": True})])
-def test_what_is_said_to_depend_on_padding_does(tmp_path, family, settings):
-    model = hf_model(family, **settings)
-    if settings:  # an offset, as training would leave it; at zero the batch norm does nothing to the padding
-        model.encoder.pos_conv_embed.batch_norm.bias.data += 1.0
-    save_hf(model, tmp_path / "tiny")
-    upstream = HuggingFace(hf_card(tmp_path))
-    assert not upstream.batch_invariant
-    upstream.batch_invariant = True
+@pytest.mark.parametrize("family", ["hubert", "data2vec-audio", "wav2vec2-conformer"])
+def test_without_our_masks_a_padded_batch_differs(tmp_path, family):
+    """The test above can fail: Transformers' own batch has other states."""
+    model = hf_model(family, norm="group")
     waves, lengths = noise(*LENGTHS)
-    batched = upstream.encode(waves, lengths).states[-1]
-    alone = upstream.encode(waves[2:, : LENGTHS[2]], lengths[2:]).states[-1]
+    mask = (torch.arange(waves.shape[1]) < lengths[:, None]).long()
+    with torch.no_grad():
+        batched = model(waves, attention_mask=mask).last_hidden_state
+        alone = model(waves[2:, : LENGTHS[2]]).last_hidden_state
     assert not torch.allclose(batched[2:, : alone.shape[1]], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
+def test_the_last_state_of_large_models_is_normed(tmp_path, family):
+    """As in the encoder's output of fairseq and s3prl; torchaudio's copy of the model says so independently."""
+    folder = save_hf(hf_model(family), tmp_path / "tiny")
+    other = import_huggingface_model(hf_class(family, "Model").from_pretrained(folder)).eval()
+    waves, lengths = noise(8_000)
+    states = HuggingFace(hf_card(tmp_path, options={"do_normalize": False})).encode(waves, lengths).states
+    with torch.no_grad():
+        layers, last = other.extract_features(waves)[0], other(waves)[0]
+    for mine, theirs in zip(states[1:], [*layers[:-1], last], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(states[-1], layers[-1], atol=0.1)
 
 
 def test_the_padding_beyond_the_longest_is_ignored(tmp_path):
@@ -87,7 +113,10 @@ def test_the_padding_beyond_the_longest_is_ignored(tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [("wav2vec2", "ForPreTraining"), ("wav2vec2", "ForCTC"), ("hubert", "ForCTC"), ("wavlm", "ForCTC")],
+    [
+        *(("wav2vec2", "ForPreTraining"), ("unispeech", "ForPreTraining"), ("unispeech-sat", "ForPreTraining")),
+        *(("wav2vec2", "ForCTC"), ("hubert", "ForCTC"), ("wavlm", "ForCTC"), ("wav2vec2-conformer", "ForCTC")),
+    ],
 )
 def test_pretraining_heads_are_left_out(tmp_path, family, kind):
     settings = {
@@ -101,10 +130,12 @@ def test_pretraining_heads_are_left_out(tmp_path, family, kind):
     upstream = HuggingFace(hf_card(tmp_path))
     waves, lengths = noise(8_000)
     with torch.no_grad():
-        expected = getattr(model, model.base_model_prefix)(waves, output_hidden_states=True).hidden_states
-    torch.testing.assert_close(upstream.encode(waves, lengths).states[-1], expected[-1], rtol=1e-5, atol=1e-5)
+        expected = getattr(model, model.base_model_prefix)(waves).last_hidden_state
+    torch.testing.assert_close(upstream.encode(waves, lengths).states[-1], expected, rtol=1e-5, atol=1e-5)
     heads = sum(p.numel() for n, p in model.named_parameters() if not n.startswith(model.base_model_prefix))
     heads += getattr(model, model.base_model_prefix).masked_spec_embed.numel()
+    if family == "wav2vec2-conformer":  # stored and built, but used by no pass
+        heads += sum(p.numel() for p in model.wav2vec2_conformer.encoder.pos_conv_embed.parameters())
     assert count_parameters(upstream.module()) == count_parameters(model) - heads
 
 
@@ -163,6 +194,76 @@ def test_a_wavlm_folder_declared_as_another_family_is_refused(tmp_path, declared
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": declared}))
     with pytest.raises(SlimbenchError, match=r"do not fit .* unexpected \(such as encoder\.layers\.0\.attention\.gru"):
+        HuggingFace(hf_card(tmp_path))
+
+
+def test_no_family_passes_for_another(tmp_path):
+    """Each family under each other's name: refused, or the same computation with the same states."""
+    refused = set()
+    for family in FAMILIES:
+        folder = save_hf(hf_model(family, norm="group", num_hidden_layers=1), tmp_path / family)
+        true = HuggingFace(hf_card(tmp_path, family)).encode(*noise(8_000)).states
+        for claimed in FAMILIES.keys() - {family}:
+            edit_config(folder, model_type=claimed)
+            try:
+                found = HuggingFace(hf_card(tmp_path, family)).encode(*noise(8_000)).states
+            except SlimbenchError as error:
+                refused.add((family, claimed, bool(re.search("do not fit|does not describe", str(error)))))
+            else:
+                for mine, theirs in zip(found, true, strict=True):
+                    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    for special in ("wavlm", "wav2vec2-conformer"):
+        for other in FAMILIES.keys() - {special}:
+            assert {(special, other, True), (other, special, True)} <= refused
+
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hugging Face cache with one tiny model; the network is out of reach."""
+    cache = tmp_path / "cache"
+    save_hf(hf_model("hubert"), cache / "models--someone--tiny" / "snapshots" / REVISION)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(folders, "snapshot_download", partial(snapshot_download, cache_dir=cache))
+    monkeypatch.setattr(socket, "socket", None)
+    return cache
+
+
+def test_a_hub_name_is_found_in_the_local_cache(tmp_path, hub):
+    card = hf_card(tmp_path, weights=None, options={"hub": "someone/tiny", "revision": REVISION})
+    whole = hub / "models--someone--tiny" / "snapshots" / REVISION
+    upstream = HuggingFace(card)
+    assert upstream.fingerprint == HuggingFace(hf_card(tmp_path, weights=str(whole))).fingerprint
+    with pytest.raises(SlimbenchError, match=r"has SHA-256 .* but its card .* says 0000"):
+        HuggingFace(replace(card, sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hub": "someone/other", "revision": REVISION}, rf"cache .*'hf download someone/other --revision {REVISION}'"),
+        ({"hub": "someone/tiny", "revision": "f" * 40}, r"The model someone/tiny is not in .* fetch it with"),
+        ({"hub": "someone/tiny", "revision": "main"}, r"revision is 'main'; write the commit of someone/tiny, 40"),
+        ({"hub": "someone/tiny"}, "option revision is ''"),
+        ({"hub": "../../etc", "revision": REVISION}, "option hub is '../../etc'; write owner/name"),
+    ],
+)
+def test_a_hub_name_that_is_not_there(tmp_path, hub, fields, message):
+    with pytest.raises(SlimbenchError, match=message):
+        HuggingFace(hf_card(tmp_path, weights=None, options=fields))
+
+
+def test_a_hub_name_beside_weights_is_refused(tmp_path):
+    with pytest.raises(SlimbenchError, match="sets both 'weights' and option hub"):
+        HuggingFace(hf_card(tmp_path, options={"hub": "someone/tiny", "revision": REVISION}))
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2-bert"])
+def test_families_with_an_adapter_of_their_own(tmp_path, family):
+    edit_config(save_hf(hf_model("hubert"), tmp_path / "tiny"), model_type=family)
+    with pytest.raises(SlimbenchError, match=r"set 'adapter: upstreams\.adapters\.w.*' in .*tiny\.yaml"):
         HuggingFace(hf_card(tmp_path))
 
 
@@ -259,4 +360,21 @@ def test_macs_can_be_counted(tmp_path, family):
     save_hf(hf_model(family, intermediate_size=40), tmp_path / "wide")
     tiny, wide = (count_macs(HuggingFace(hf_card(tmp_path, name)), 1.0) for name in ("tiny", "wide"))
     frames = (16_000 - 165) // 320 + 1
-    assert wide - tiny == frames * 3 * 2 * 16 * (40 - 24)
+    matrices = 4 if family == "wav2vec2-conformer" else 2  # two feed-forward blocks per layer
+    assert wide - tiny == frames * 3 * matrices * 16 * (40 - 24)
+
+
+@pytest.mark.skipif("REAL_SPEECH" not in os.environ, reason="REAL_SPEECH names no folder of recordings")
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_real_speech(tmp_path, family, norm):
+    folder = save_hf(hf_model(family, norm=norm), tmp_path / "tiny")
+    upstream, reference = HuggingFace(hf_card(tmp_path)), hf_class(family, "Model").from_pretrained(folder).eval()
+    waves, lengths = real_speech()
+    batched = upstream.encode(waves, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        wave = waves[row, :length]
+        alone = upstream.encode(wave[None], lengths[row : row + 1]).states
+        for one, many, theirs in zip(alone, batched.states, direct(reference, wave, True), strict=True):
+            torch.testing.assert_close(one, theirs, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(many[row, : theirs.shape[1]], theirs[0], rtol=1e-4, atol=1e-4)
