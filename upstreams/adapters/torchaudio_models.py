@@ -56,7 +56,7 @@ class Torchaudio:
         self.device = torch.device(device)
         self.model = _build(card, kind, params)
         state = {name: value for name, value in read_tensors(card.weights).items() if not name.startswith(HEAD)}
-        check_fit(card.weights, state, self.model.state_dict())
+        check_fit(card.weights, state, self.model.state_dict(), "the card")
         self.model.load_state_dict(state)
         self.model.float().eval().requires_grad_(False).to(self.device)
         convolutions = self.model.feature_extractor.conv_layers

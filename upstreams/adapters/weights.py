@@ -55,8 +55,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def check_fit(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def check_fit(
+    file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], described: str = "config.json beside them"
+) -> None:
     """Compare the names and shapes of stored weights with those of the model.
+
+    Args:
+        file: where the weights are stored, for messages.
+        found: the stored weights.
+        wanted: those of the model.
+        described: what the model was built from, for messages.
 
     Raises:
         SlimbenchError: a weight is missing, unexpected or of another shape; the message names the first of each.
@@ -71,6 +79,6 @@ def check_fit(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tens
             break
     if problems:
         raise SlimbenchError(
-            f"The weights in {file} do not fit the model that config.json beside them describes: "
+            f"The weights in {file} do not fit the model that {described} describes: "
             f"{'; '.join(problems)}; take both files from one source."
         )

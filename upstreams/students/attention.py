@@ -74,7 +74,6 @@ class Attention(nn.Module):
             an earlier layer (ARMHuBERT).
         gate: number of heads of the model before pruning where a gate scales the position bias (WavLM), else 0.
         kept: which of the model's heads these are, for the position bias; ``None`` means the first ``heads``.
-        reach: largest distance in frames that a query sees, ``None`` for all.
         keep_map: whether a later layer takes this one's map.
     """
 
@@ -87,11 +86,10 @@ class Attention(nn.Module):
         own_map: bool = True,
         gate: int = 0,
         kept: Sequence[int] | None = None,
-        reach: int | None = None,
         keep_map: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.head_width, self.reach, self.keep_map = heads, head_width, reach, keep_map
+        self.heads, self.head_width, self.keep_map = heads, head_width, keep_map
         self.kept = None if kept is None else list(kept)
         inner = heads * head_width
         self.query = nn.Linear(width, inner) if own_map else None
@@ -100,7 +98,7 @@ class Attention(nn.Module):
         self.gate = PositionGate(gate, width // gate) if gate else None
 
     def bias(self, x: Tensor, padding: Tensor | None, position: Tensor | None) -> Tensor | None:
-        """What is added to scores, broadcastable to (B, heads, T, T): position bias, padding, window; or nothing."""
+        """What is added to scores, broadcastable to (B, heads, T, T): position bias, padding; or nothing."""
         bias = None
         if position is not None:
             bias = position[None]
@@ -109,11 +107,6 @@ class Attention(nn.Module):
             bias = bias[:, self.kept] if self.kept is not None else bias[:, : self.heads]
         if padding is not None:
             bias = padding if bias is None else bias + padding
-        if self.reach is not None:
-            place = torch.arange(x.shape[1], device=x.device)
-            apart = (place[None, :] - place[:, None]).abs() > self.reach
-            window = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, -torch.inf)
-            bias = window if bias is None else bias + window
         return bias
 
     def forward(

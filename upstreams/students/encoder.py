@@ -28,7 +28,6 @@ class LayerShape:
         ffn: inner width of the feed-forward part; 0 leaves it out.
         own_map: whether the layer computes its attention map or takes the one of an earlier layer.
         kept: which of the unpruned model's heads these are; ``None`` for the first ``heads``.
-        reach: largest distance in frames that attention sees, ``None`` for all.
     """
 
     heads: int
@@ -36,7 +35,6 @@ class LayerShape:
     ffn: int
     own_map: bool = True
     kept: tuple[int, ...] | None = None
-    reach: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Layer(nn.Module):
         self.attention = (
             Attention(
                 width, shape.heads, shape.head_width,
-                own_map=shape.own_map, gate=gate, kept=shape.kept, reach=shape.reach, keep_map=keep_map,
+                own_map=shape.own_map, gate=gate, kept=shape.kept, keep_map=keep_map,
             )
             if shape.heads
             else None

@@ -143,7 +143,7 @@ class FrontEnd(nn.Module):
             for i, layer in enumerate(convolutions)
         )
         self.scale = nn.Parameter(torch.ones(sizes[-1])) if scale else None
-        self.channels = sizes[-1]
+        self.channels, self.min_samples = sizes[-1], min_samples(convolutions)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) with (B,) valid samples to features (B, T, C) with (B,) valid frames.
@@ -151,11 +151,11 @@ class FrontEnd(nn.Module):
         Raises:
             ValueError: an utterance is too short for one frame.
         """
+        if int(lengths.min()) < self.min_samples:
+            raise ValueError(f"{int(lengths.min())} samples are too few for one frame, which takes {self.min_samples}")
         x, frames = waves[:, None, :], lengths
         for layer in self.layers:
             x, frames = layer(x, frames)
-            if x.shape[-1] < 1 or int(frames.min()) < 1:
-                raise ValueError(f"{int(lengths.min())} samples are too few for one frame")
         x = x.transpose(1, 2)
         return x if self.scale is None else x * self.scale, frames
 

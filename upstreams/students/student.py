@@ -18,6 +18,9 @@ from upstreams.adapters.weights import check_fit
 from upstreams.students.encoder import Encoder, EncoderShape, Passage
 from upstreams.students.frontend import FrontEnd, standardise
 
+MOST_LAYERS = 1_000
+"""More layers than any model has; a checkpoint that says so is broken."""
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -87,10 +90,9 @@ class Student:
         plan = family.read(card, file)
         if card.depth is not None and card.depth != plan.depth:
             raise SlimbenchError(f"{card.file} says depth {card.depth}, but {file} has {plan.depth}; correct the card.")
-        with torch.device("meta"):
-            self.model = plan.make()
+        self.model = _made(plan, file)
         state = {name: tensor.float() for name, tensor in plan.state.items()}
-        check_fit(file, state, self.model.state_dict())
+        check_fit(file, state, self.model.state_dict(), "its configuration")
         self.model.load_state_dict(state, assign=True)
         self.model.eval().requires_grad_(False).to(device)
         self.name, self.device, self.normalise = card.name, torch.device(device), plan.normalise
@@ -112,6 +114,20 @@ class Student:
             waves = standardise(waves, lengths)
         states, frames = self.model(waves, lengths)
         return HiddenStates(states, frames, self.frame_ms)
+
+
+def _made(plan: Blueprint, file: Path) -> nn.Module:
+    """The module without weights; a shape that cannot be is the file's fault."""
+    if plan.depth > MOST_LAYERS:
+        raise SlimbenchError(f"{file} describes {plan.depth} layers, more than {MOST_LAYERS}; take it from its source.")
+    try:
+        with torch.device("meta"):
+            return plan.make()
+    except (ValueError, RuntimeError, ZeroDivisionError, OverflowError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SlimbenchError(
+            f"{file} describes a model that cannot be built ({reason}); take it from its source."
+        ) from error
 
 
 class SpeechModel(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -19,8 +20,15 @@ SIZES = [size for module in MODULES for size in getattr(module, "SIZES", ())]
 BOUND = 1e-4
 
 
-def difference(case: Case, folder: Path, waves: list[Tensor]) -> float:
-    """Largest absolute difference of any state, alone and in a padded batch."""
+class Difference(NamedTuple):
+    """Largest absolute difference of any state, and how many states there are."""
+
+    worst: float
+    states: int
+
+
+def difference(case: Case, folder: Path, waves: list[Tensor]) -> Difference:
+    """Between our states, alone and in a padded batch, and the reference's."""
     upstream = load_upstream(str(card_file(case, folder)))
     expected = case.reference(folder, waves)
     lengths = torch.tensor([len(wave) for wave in waves])
@@ -34,18 +42,18 @@ def difference(case: Case, folder: Path, waves: list[Tensor]) -> float:
             assert theirs.std() > 1e-2, "a reference that says nothing"
             worst = max(worst, float((ours[0] - theirs).abs().max()))
             worst = max(worst, float((batched[row, : len(theirs)] - theirs).abs().max()))
-    return worst
+    return Difference(worst, upstream.num_states)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.family}-{case.name}".replace(" ", "_"))
 def test_states_are_those_of_the_public_code(case: Case, tmp_path: Path) -> None:
-    assert difference(case, tmp_path, utterances()) <= BOUND
+    assert difference(case, tmp_path, utterances()).worst <= BOUND
 
 
 @pytest.mark.skipif("REAL_SPEECH" not in os.environ, reason="REAL_SPEECH names no folder of real speech")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.family}-{case.name}".replace(" ", "_"))
 def test_states_of_real_speech_are_those_of_the_public_code(case: Case, tmp_path: Path) -> None:
-    assert difference(case, tmp_path, real_utterances(Path(os.environ["REAL_SPEECH"]))) <= BOUND
+    assert difference(case, tmp_path, real_utterances(Path(os.environ["REAL_SPEECH"]))).worst <= BOUND
 
 
 @pytest.mark.parametrize(
