@@ -1,6 +1,6 @@
 # Every verb makes the environment first if it is not there. Options of a verb: .venv/bin/slimbench VERB --help
 .DEFAULT_GOAL := help
-.PHONY: help setup bench plan test lint report results list clean
+.PHONY: help setup bench plan check test lint report results list clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -48,6 +48,9 @@ bench: .venv/.ready ## run UPSTREAM on SUITE: records, table, report; goes on af
 
 plan: .venv/.ready ## say what a bench would do and what it costs
 	@$(RUN) plan $(OPTIONS)
+
+check: .venv/.ready ## try on made-up sound whether UPSTREAM keeps every promise
+	@$(RUN) check --upstream '$(UPSTREAM)' $(if $(filter-out auto,$(DEVICE)),--device '$(DEVICE)')
 
 test: .venv/.ready ## run the tests
 	$(BIN)/python -m pytest

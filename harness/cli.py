@@ -62,6 +62,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_bench(verbs)
     _add_list(verbs)
+    _add_check(verbs)
+    _add_new_upstream(verbs)
     results = verbs.add_parser("results", help="list the records", description="List the records.")
     results.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)"
@@ -121,6 +123,28 @@ def _add_list(verbs: Any) -> None:
     verb.set_defaults(run=_list)
 
 
+def _add_check(verbs: Any) -> None:
+    text = "try on made-up sound whether an upstream keeps every promise; no data needed"
+    verb = verbs.add_parser("check", help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("--upstream", required=True, metavar="NAME", help="name of a card, or path of a card file")
+    verb.add_argument("--device", default="cpu", help="auto, cpu or cuda (default: cpu)")
+    verb.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
+    verb.add_argument("--json", action="store_true", help="one object per point")
+    verb.set_defaults(run=_check)
+
+
+def _add_new_upstream(verbs: Any) -> None:
+    text = "draft a card from a checkpoint"
+    verb = verbs.add_parser("new-upstream", help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("path", type=Path, metavar="PATH", help="checkpoint file or model folder")
+    verb.add_argument("--name", metavar="NAME", help="of the upstream (default: that of the file or folder)")
+    verb.add_argument(
+        "--out", type=Path, default=Path("cards"), metavar="DIR", help="where the card goes (default: cards)"
+    )
+    verb.add_argument("--format", metavar="KIND", help="read it as this kind (default: the one that recognises it)")
+    verb.set_defaults(run=_new_upstream)
+
+
 def _positive(text: str) -> int:
     try:
         number = int(text)
@@ -151,6 +175,34 @@ def _results(options: argparse.Namespace) -> None:
     from harness import show
 
     print(show.console(found))
+
+
+def _check(options: argparse.Namespace) -> int:
+    import torch
+
+    from harness import checking
+    from harness.run import resolve_device
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    card = registry.card(options.upstream)
+    if not options.json:
+        print(f"check of {card.name} ({card.file})\n", flush=True)
+    report = checking.check(
+        options.upstream,
+        resolve_device(options.device),
+        None if options.json else lambda result: print(checking.row(result), flush=True),
+    )
+    print(json.dumps(report.plain(), indent=2, ensure_ascii=False) if options.json else "\n" + report.conclusion())
+    return 0 if report.passed else 1
+
+
+def _new_upstream(options: argparse.Namespace) -> None:
+    from harness import drafting
+
+    file = drafting.draft(options.path, options.name, options.out, options.format)
+    print(file.read_text(encoding="utf-8"), end="")
+    print(f"\nwritten to {file}; {drafting.next_steps(file)}")
 
 
 def _options(options: argparse.Namespace) -> Any:

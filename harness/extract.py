@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from harness import audio, effects, kept
+from harness.conformance import INVARIANCE, apart, misshapen, noise
 from harness.features import Entry, FeatureStore, sweep
 from harness.identity import digest_bytes
 from harness.interface import SAMPLE_RATE, HiddenStates, Manifest, Need, SlimbenchError, Upstream, Utterance
@@ -28,9 +30,6 @@ BATCH_SECONDS = 48.0
 
 _RESERVE = 64e6
 """Bytes that stay free on the disk beyond the estimate."""
-
-_INVARIANCE = 1e-3
-"""How far a state may move, in units of the states' standard deviation, when other audio shares the batch."""
 
 
 @dataclass(frozen=True)
@@ -240,42 +239,32 @@ def check_upstream(upstream: Upstream, device: str) -> None:
         SlimbenchError: with what is wrong and what its author can do.
     """
     short = max(2 * upstream.min_samples, SAMPLE_RATE // 4)
-    noise = 0.1 * torch.randn(2, 2 * short, generator=torch.Generator().manual_seed(0))
-    noise[1, short:] = 0
-    lengths = torch.tensor([2 * short, short])
-    alone = _run(upstream, noise[1:, :short], lengths[1:], device)
-    if not upstream.batch_invariant:
-        return
-    together = _run(upstream, noise, lengths, device)
-    frames = int(alone.lengths[0])
-    if int(together.lengths[1]) != frames:
-        raise SlimbenchError(f"upstream {upstream.name}: the number of frames depends on the batch; mend its adapter.")
-    for layer, (one, two) in enumerate(zip(alone.states, together.states, strict=True)):
-        moved = (one[0, :frames] - two[1, :frames]).abs().max() / one[0, :frames].std().clamp_min(1e-6)
-        if float(moved) > _INVARIANCE:
-            raise SlimbenchError(
-                f"upstream {upstream.name}: state {layer} depends on what else is in the batch (by "
-                f"{float(moved):.2g} of its standard deviation); set batch_invariant to false in its adapter, or use "
-                "the padding mask."
+    waves = [noise(2 * short if upstream.batch_invariant else short), noise(short, 1)]
+    together, alone = _tried(upstream, waves, device), _tried(upstream, waves[1:], device)
+    distance, layer = apart(upstream.name, alone, 0, together, 1)
+    if not distance <= INVARIANCE:
+        raise SlimbenchError(
+            f"upstream {upstream.name}: state {layer} depends on what else is in the batch (by {distance:.2g} of its "
+            "standard deviation); "
+            + (
+                "set batch_invariant to false in its adapter, or use the padding mask."
+                if upstream.batch_invariant
+                else "also where all lengths are equal; mend its adapter."
             )
+        )
+
+
+def _tried(upstream: Upstream, waves: list[Tensor], device: str) -> HiddenStates:
+    return _run(upstream, pad_sequence(waves, batch_first=True), torch.tensor([len(wave) for wave in waves]), device)
 
 
 def _run(upstream: Upstream, waves: Tensor, lengths: Tensor, device: str) -> HiddenStates:
     """Encode and check shapes; the result is on the CPU in float32."""
     with torch.inference_mode():
         hidden = upstream.encode(waves.to(device), lengths.to(device))
-    states = [state.float().cpu() for state in hidden.states]
-    shapes = {tuple(state.shape) for state in states}
-    good = len(states) == upstream.num_states and len(shapes) == 1 and hidden.lengths.shape == lengths.shape
-    if not good or any(s[0] != len(waves) or s[2] != upstream.width for s in shapes):
-        raise SlimbenchError(
-            f"upstream {upstream.name}: gave {len(states)} states of shapes {sorted(shapes)} for {len(waves)} "
-            f"utterances, where {upstream.num_states} of width {upstream.width} were promised; mend its adapter."
-        )
-    frames = hidden.lengths.cpu()
-    if int(frames.min()) < 1 or int(frames.max()) > states[0].shape[1]:
-        raise SlimbenchError(f"upstream {upstream.name}: frame counts {frames.tolist()} do not fit; mend its adapter.")
-    return HiddenStates(states, frames, hidden.frame_ms)
+    if fault := misshapen(upstream, hidden, len(waves)):
+        raise SlimbenchError(f"upstream {upstream.name}: {fault}; mend its adapter.")
+    return HiddenStates([state.float().cpu() for state in hidden.states], hidden.lengths.cpu(), hidden.frame_ms)
 
 
 def _encode(

@@ -8,6 +8,10 @@ from typing import Any
 from harness import registry, suite
 from harness.interface import Task
 
+_FIELDS = "name title family depth width precision teacher licence source exposes".split()
+_LONG = frozenset({"about", "exposes", "licence", "source", "file", "teacher", "precision"})
+"""What only the JSON form shows."""
+
 
 def upstreams(available: bool) -> list[dict[str, Any]]:
     """All cards, or those whose weights are here."""
@@ -15,9 +19,8 @@ def upstreams(available: bool) -> list[dict[str, Any]]:
     for card in registry.cards().values():
         here = registry.available(card)
         if here or not available:
-            fields = ("name", "title", "family", "depth", "width", "teacher", "licence", "source", "exposes")
             rows.append(
-                {**{field: getattr(card, field) for field in fields}, "available": here, "file": str(card.file)}
+                {**{field: getattr(card, field) for field in _FIELDS}, "available": here, "file": str(card.file)}
             )
     return rows
 
@@ -65,11 +68,7 @@ def suites() -> list[dict[str, Any]]:
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as aligned columns; long fields are left to the JSON form."""
-    shown = (
-        [key for key in rows[0] if key not in ("about", "exposes", "licence", "source", "file", "teacher")]
-        if rows
-        else []
-    )
+    shown = [key for key in rows[0] if key not in _LONG] if rows else []
     table = [shown, *([_cell(row[key]) for key in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)

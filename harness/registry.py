@@ -18,7 +18,7 @@ from harness.cards import Card, available, check_weights, pin, read_card, unknow
 from harness.interface import SlimbenchError, Task, Upstream
 
 __all__ = [
-    "Card", "available", "card", "cards", "load_upstream", "pin", "read_card",
+    "Card", "available", "card", "cards", "formats", "load_upstream", "pin", "read_card",
     "resolve", "suite_files", "task", "task_names", "unknown", "verbs",
 ]  # fmt: skip
 
@@ -153,5 +153,10 @@ def verbs() -> dict[str, Callable[..., None]]:
     return {name: partial(_call, point.value) for name, point in _points("verbs").items()}
 
 
-def _call(target: str, *arguments: Any) -> None:
-    resolve(target)(*arguments)
+def formats() -> dict[str, Callable[[Path], dict[str, Any] | None]]:
+    """Kinds of checkpoints that cards can be drafted from, by name; each is imported when it is called with a path."""
+    return {name: partial(_call, point.value) for name, point in sorted(_points("formats").items())}
+
+
+def _call(target: str, *arguments: Any) -> Any:
+    return resolve(target)(*arguments)

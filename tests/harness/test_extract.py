@@ -230,10 +230,27 @@ def test_an_upstream_whose_states_depend_on_the_batch_is_refused(data, tmp_path)
         encode(data, tmp_path / "cache", Leaky(toy()))
 
 
-def test_an_upstream_that_says_it_depends_on_the_batch_gets_equal_lengths(tmp_path, monkeypatch):
-    upstream = Leaky(toy())
+class Centred(Leaky):
+    """Subtracts the mean over time: the states depend on the padding."""
+
+    def encode(self, waves, lengths):
+        hidden = self.inner.encode(waves, lengths)
+        return HiddenStates([s - s.mean(1, keepdim=True) for s in hidden.states], hidden.lengths, hidden.frame_ms)
+
+
+def test_an_upstream_that_says_it_depends_on_padding_gets_equal_lengths():
+    upstream = Centred(toy())
+    with pytest.raises(SlimbenchError, match="set batch_invariant to false"):
+        extract.check_upstream(upstream, "cpu")
     upstream.batch_invariant = False
     extract.check_upstream(upstream, "cpu")
+
+
+def test_equal_lengths_do_not_excuse_states_that_depend_on_other_audio():
+    upstream = Leaky(toy())
+    upstream.batch_invariant = False
+    with pytest.raises(SlimbenchError, match="also where all lengths are equal; mend its adapter"):
+        extract.check_upstream(upstream, "cpu")
 
 
 @pytest.mark.parametrize(("field", "value"), [("num_states", 3), ("width", 5)])

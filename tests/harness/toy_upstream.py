@@ -24,11 +24,12 @@ class ToyUpstream:
     def __init__(self, weights: torch.Tensor, fingerprint: str, device: str = "cpu", name: str = "toy") -> None:
         self.name, self.fingerprint, self.num_states, self.width = name, fingerprint, STATES, WIDTH
         self.frame_ms, self.min_samples, self.batch_invariant, self.variable_rate = 20.0, FRAME, True, False
-        self._layers = nn.ModuleList(nn.Linear(BINS, WIDTH, bias=False) for _ in range(STATES)).to(device)
-        with torch.no_grad():
-            for layer, values in zip(self._layers, weights, strict=True):
-                layer.weight.copy_(values)
+        with torch.device("meta"):
+            self._layers = nn.ModuleList(nn.Linear(BINS, WIDTH, bias=False) for _ in range(STATES))
+        self._layers.load_state_dict({f"{n}.weight": values.clone() for n, values in enumerate(weights)}, assign=True)
+        self._layers.eval().requires_grad_(False).to(device)
 
+    @torch.no_grad()
     def encode(self, waves: torch.Tensor, lengths: torch.Tensor) -> HiddenStates:
         log = os.environ.get("TOY_LOG")
         if log:

@@ -52,12 +52,13 @@ class Mini:
         config = self.model.config
         key = {"config": config.to_dict(), "weights": weights, "random": options["random"], "seed": options["seed"]}
         self.fingerprint = digest_json({"adapter": "mini", "version": VERSION, **key})
+        del self.model.mask_embedding  # serves pre-training only, so that it is no part of what is exposed
         self.model.float().eval().requires_grad_(False).to(self.device)
         self.num_states, self.width = self.model.num_states, config.width
         self.frame_ms, self.min_samples = self.model.frame_ms, self.model.min_samples
 
     def module(self) -> MiniWavLM:
-        """The whole model."""
+        """The model without what serves pre-training only."""
         return self.model
 
     @torch.no_grad()
