@@ -211,9 +211,24 @@ def batches(
 
 
 def extract(
-    upstream: Upstream, store: FeatureStore, wanted: Mapping[str, Piece], samples: Mapping[str, int], device: str
+    upstream: Upstream,
+    store: FeatureStore,
+    wanted: Mapping[str, Piece],
+    samples: Mapping[str, int],
+    device: str,
+    part: int = 0,
+    parts: int = 1,
 ) -> None:
     """Encode what the store lacks of ``wanted``, batch by batch; every batch is kept as soon as it is done.
+
+    Args:
+        upstream: what encodes.
+        store: where states go.
+        wanted: the distinct audio.
+        samples: its lengths.
+        device: torch device.
+        part: of all batches, every ``parts``-th from this one on is encoded here.
+        parts: how many processes share the work.
 
     Raises:
         SlimbenchError: the upstream breaks its promises, or the states do not fit the stored precision.
@@ -225,7 +240,7 @@ def extract(
     check_upstream(upstream, device)
     total = sum(samples[key] for key in todo) / SAMPLE_RATE
     with Progress(f"encode with {upstream.name}", total, "s audio") as progress:
-        for planned in batches(wanted.values(), samples, not upstream.batch_invariant, BATCH_SECONDS):
+        for planned in batches(wanted.values(), samples, not upstream.batch_invariant, BATCH_SECONDS)[part::parts]:
             batch = [piece for piece in planned if piece.key in todo]
             if batch:
                 _encode(upstream, store, batch, samples, device)

@@ -85,8 +85,14 @@ class FeatureStore:
         self._places: dict[str, tuple[Path, Entry]] = {}
         self._rows: dict[str, int] = {}
         self._encodings: list[tuple[float, tuple[Entry, ...]]] = []
+        self._shards: set[Path] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in the shards that other processes have written since."""
         for shard in sorted(self.folder.glob("*.safetensors")):
-            self._index(shard)
+            if shard not in self._shards:
+                self._index(shard)
 
     def has(self, key: str, frames: bool) -> bool:
         """Whether what a task reads of this audio is stored."""
@@ -159,6 +165,7 @@ class FeatureStore:
 
     def _index(self, shard: Path) -> None:
         metadata = self._open(shard).metadata()
+        self._shards.add(shard)
         entries = tuple(Entry(**entry) for entry in json.loads(metadata["entries"]))
         self._encodings.append((float(metadata["wall_seconds"]), entries))
         for row, entry in enumerate(entries):

@@ -113,20 +113,15 @@ def reach(
         bootstrap: resamples of the interval.
         work: folder of the checkpoints, from which an interrupted run goes on.
     """
-    protocol = item.protocol
-    trials = [ProbeTrial(rate, seed) for rate in protocol.learning_rates for seed in seeds]
+    protocol, trials = item.protocol, trials_of(item, seeds)
     resumed = work.exists()
     watch = Stopwatch()
     watch.seconds["extract"] = round(store.ledger(set(item.audio.values())).wall_seconds, 3)
     features = TaskFeatures(store, item.audio)
     trained: list[TrialResult] = []
     with watch("train"):
-        for fold, table in _folds(item):
-            title = f"{item.task.name}: train {len(trials)} probes" + ("" if fold is None else f", fold {fold}")
-            with Progress(title, protocol.steps, "updates") as progress:
-                what = (item.task, item.labels, table, features, protocol)
-                results = probe.train(*what, trials, device, checkpoint(work, fold), progress)
-            trained += [replace(result, fold=fold) for result in results]
+        for fold, _ in folds_of(item):
+            trained += train(item, store, seeds, device, work, fold)
     choice = select.choose(trained, item.task.metric)
     with watch("test"):
         tested = _tested(item, features, choice.results, seeds, device)
@@ -147,6 +142,33 @@ def reach(
     return Outcome(trained, choice, tested, scores, watch.seconds, resumed)
 
 
+def train(
+    item: TaskPlan, store: FeatureStore, seeds: Sequence[int], device: str, work: Path, fold: int | None
+) -> list[TrialResult]:
+    """Train all probes of one fold, or of a task without folds; what has been trained is only read again.
+
+    Args:
+        item: the task.
+        store: features of its audio.
+        seeds: seeds of every learning rate.
+        device: torch device.
+        work: folder of the checkpoints, from which an interrupted run goes on.
+        fold: which one, ``None`` where there are none.
+    """
+    table = dict(folds_of(item))[fold]
+    trials = trials_of(item, seeds)
+    title = f"{item.task.name}: train {len(trials)} probes" + ("" if fold is None else f", fold {fold}")
+    what = (item.task, item.labels, table, TaskFeatures(store, item.audio), item.protocol)
+    with Progress(title, item.protocol.steps, "updates") as progress:
+        results = probe.train(*what, trials, device, checkpoint(work, fold), progress)
+    return [replace(result, fold=fold) for result in results]
+
+
+def trials_of(item: TaskPlan, seeds: Sequence[int]) -> list[ProbeTrial]:
+    """All learning rates with all seeds."""
+    return [ProbeTrial(rate, seed) for rate in item.protocol.learning_rates for seed in seeds]
+
+
 def _beside(rows: Rows, others: Rows, field: str, metric: str) -> Rows:
     """Rows that also hold what another way of predicting gives, in a field that names the metric it is for."""
     return {
@@ -160,7 +182,7 @@ def checkpoint(work: Path, fold: int | None) -> Path:
     return work / ("probe.pt" if fold is None else f"probe-{fold}.pt")
 
 
-def _folds(item: TaskPlan) -> list[tuple[int | None, Manifest]]:
+def folds_of(item: TaskPlan) -> list[tuple[int | None, Manifest]]:
     """The manifests to train on, numbered where there are folds."""
     if not item.manifest.folds:
         return [(None, item.manifest)]
@@ -172,7 +194,7 @@ def _tested(
 ) -> Rows:
     """Test rows per seed of the chosen trials, those of all folds together."""
     rows: Rows = {seed: [] for seed in seeds}
-    for fold, table in _folds(item):
+    for fold, table in folds_of(item):
         mine = [result for result in results if result.fold == fold]
         what = (item.task, item.labels, table, features, item.protocol)
         for result, said in zip(mine, probe.predict_all(*what, mine, "test", device), strict=True):

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness import (
 )
 from harness.identity import digest_json
 from harness.interface import SlimbenchError
+from harness.jobs import InProcess, Job
 from harness.outcome import Stopwatch
 from harness.plan import Plan, TaskPlan
 from harness.progress import say
@@ -67,6 +69,7 @@ class Bench:
         watch: wall time of the stages that all tasks share.
         notes: what a reader of the records must know.
         suite_digest: digest of the data as they are here; ``None`` for the user's own.
+        samples: samples at 16 kHz per piece of audio, once that is surveyed.
         features: the ledger of extraction, once that is done.
         price: the upstream's cost, once that is measured.
     """
@@ -79,6 +82,7 @@ class Bench:
     watch: Stopwatch
     notes: list[str]
     suite_digest: str | None = None
+    samples: Mapping[str, int] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
 
@@ -151,16 +155,46 @@ def bench(options: Options) -> list[Record]:
         SlimbenchError: bad input; what is finished by then stays.
     """
     run = prepare(options)
-    todo = run.plan.todo
-    if todo:
-        say(plan.describe(run.plan))
-        run.features = _extract(run)
-        run.price = _cost(run)
-        done = {item.task.name: _task(run, item) for item in run.plan.todo}
-    else:
+    if not run.plan.todo:
         say(f"nothing to do: {len(run.plan.tasks)} records are there")
-        done = {}
-    return [item.record or done[item.task.name] for item in run.plan.tasks]
+        return [item.record for item in run.plan.tasks if item.record is not None]
+    say(plan.describe(run.plan))
+    survey(run)
+    executor = InProcess(partial(perform, run))
+    with run.watch("extract"):
+        executor.run([Job("encode", part=part, parts=executor.workers) for part in range(executor.workers)])
+    run.plan.store.refresh()
+    todo = run.plan.todo
+    if executor.workers > 1:  # else training and scoring share what they have read
+        folds = [(item.task.name, fold) for item in todo for fold, _ in outcome.folds_of(item)]
+        executor.run([Job("train", name, fold) for name, fold in folds])
+    executor.run([Job("score", item.task.name) for item in todo])
+    return [item.record or _found(run, item) for item in run.plan.tasks]
+
+
+def _found(run: Bench, item: TaskPlan) -> Record:
+    record = records.find(run.results, run.plan.suite.name, run.plan.upstream.name, item.task.name, item.key)
+    if record is None:
+        raise SlimbenchError(f"{run.results}: the record of {item.task.name} is gone again; repeat the command.")
+    return record
+
+
+def perform(run: Bench, job: Job) -> None:
+    """Do one job of a bench whose audio has been surveyed; what it makes lies in the folders of cache and results.
+
+    Raises:
+        SlimbenchError: it cannot be done.
+    """
+    if job.stage == "encode":
+        upstream, store = run.plan.upstream, run.plan.store
+        extract.extract(upstream, store, run.plan.pieces, run.samples, run.device, job.part, job.parts)
+        return
+    item = next(item for item in run.plan.tasks if item.task.name == job.task)
+    work = run.results / ".work" / item.key
+    if job.stage == "train":
+        outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, job.fold)
+    else:
+        _score(run, item, work)
 
 
 def resolve_device(name: str) -> str:
@@ -179,20 +213,27 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _extract(run: Bench) -> Mapping[str, float]:
-    """Check all audio, then the disk, then encode what is missing; returns the ledger for the records."""
+def survey(run: Bench) -> None:
+    """Check all audio, then the disk; the plan then holds what is really to be done.
+
+    Raises:
+        SlimbenchError: audio is broken or too short, or the disk cannot hold the features.
+    """
     store, wanted = run.plan.store, run.plan.pieces
     with run.watch("check"):
-        samples, converted = extract.survey(wanted, run.cache / "audio.json")
-    wanted = _shorten(run, samples)
-    extract.check_lengths(wanted, samples, run.plan.upstream)
+        run.samples, converted = extract.survey(wanted, run.cache / "audio.json")
+    wanted = _shorten(run, run.samples)
+    run.plan = replace(run.plan, pieces=wanted)
+    extract.check_lengths(wanted, run.samples, run.plan.upstream)
     extract.check_space(store, wanted.values())
     for note in converted:
         say(f"note: {note}")
     run.notes += converted
-    with run.watch("extract"):
-        extract.extract(run.plan.upstream, store, wanted, samples, run.device)
-    ledger = store.ledger({key for item in run.plan.tasks for key in item.audio.values()})
+
+
+def _ledger(run: Bench) -> Mapping[str, float]:
+    """What extraction has cost, for the records."""
+    ledger = run.plan.store.ledger({key for item in run.plan.tasks for key in item.audio.values()})
     return {
         "encoded_seconds": ledger.encoded_seconds,
         "distinct_seconds": ledger.distinct_seconds,
@@ -224,7 +265,7 @@ def _cost(run: Bench) -> dict[str, Any]:
     """Cost of the upstream on this device, measured once and kept in the cache."""
     threads = torch.get_num_threads()
     machine = [provenance.gather()[fact] for fact in ("processor", "torch")]
-    identity = digest_json([run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
+    identity = digest_json([cost.VERSION, run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
     file = run.cache / "cost" / f"{identity}.json"
     known: dict[str, Any] | None = kept.read(file)
     if known is None:
@@ -237,32 +278,20 @@ def _cost(run: Bench) -> dict[str, Any]:
 
 
 def _measure(run: Bench, threads: int) -> dict[str, Any]:
-    upstream, notes = run.plan.upstream, []
-    try:
-        macs: float | None = cost.count_macs(upstream)
-    except SlimbenchError as error:
-        macs = None
-        notes.append(f"no MACs in this record: {error}")
-        say(f"note: {error}")
-    return {
-        "params": cost.count_parameters(upstream.module()),
-        "macs_per_second": macs,
-        "bytes_on_disk": cost.bytes_on_disk(run.card),
-        "real_time_factor": cost.real_time_factor(upstream),
-        "peak_memory_mb": cost.peak_memory_mb(run.device),
-        "device": run.device,
-        "threads": threads,
-        "notes": notes,
-    }
+    notes: list[str] = []
+    measured = cost.measure(run.plan.upstream, run.card, run.device, threads, notes)
+    for note in notes:
+        say(f"note: {note}")
+    return {**measured, "notes": notes}
 
 
-def _task(run: Bench, item: TaskPlan) -> Record:
-    """One task: train all probes, choose on dev, open test once, and keep the record."""
-    work = run.results / ".work" / item.key
+def _score(run: Bench, item: TaskPlan, work: Path) -> None:
+    """One task: train what is not trained, choose on dev, open test once, and keep the record."""
+    run.features = run.features or _ledger(run)
+    run.price = run.price or _cost(run)
     done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work)
     record = recording.make(run, item, done)
     records.save(record, run.results)
     shutil.rmtree(work)
     interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
     say(f"{record.task}: {record.metric} {record.value:.2f} {interval} at learning rate {record.learning_rate:g}")
-    return record
