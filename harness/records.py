@@ -42,8 +42,13 @@ class Record:
         protocol: the training protocol as used.
         data: number of utterances per split, and the digest of the manifest.
         predictions: rows as scored, by seed.
-        cost: params, head_params, params_with_head, macs_per_second (of audio), bytes_on_disk, real_time_factor
-            (seconds of compute per second of audio), peak_memory_mb, device, threads.
+        cost: params (of the exposed module), head_params, params_with_head; parameter_bytes (of the exposed module, in
+            the precision that it runs in), bytes_on_disk (of the weight files); macs_per_second (of audio, at 10 s),
+            macs_superb (G over SUPERB's 32 utterances) and its buckets macs_superb_short, _medium, _long, _longer,
+            macs_counted (on ``shapes``, or in ``passes`` over noise); real_time_factor (seconds of compute per second
+            of audio, median of 5 after a warm-up, 10 s); peak_memory_mb (of a process that loads the card and encodes
+            10 s) and idle_memory_mb (of that process before); device, threads. Records without idle_memory_mb have the
+            high-water mark of the whole bench as peak_memory_mb, and none of the other newer fields.
         features: encoded_seconds, distinct_seconds and their ratio.
         seconds: wall time per stage.
         provenance: versions of code and packages, platform.

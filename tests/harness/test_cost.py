@@ -1,159 +1,34 @@
-"""Costs against formulas worked out by hand."""
+"""Costs against figures worked out by hand, and memory against what a model is made to hold."""
 
-import math
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 import torch
+import toy_upstream
 from torch import nn
-from torch.nn import functional
+from wrapped import Convolution, Wrapped
 
-from harness import cost
-from harness.cards import Card
-from harness.interface import HiddenStates, SlimbenchError
-
-SECONDS, RATE = 2.0, 16_000
-SAMPLES = 32_000
-
-
-class Wrapped:
-    """Any module from (1, S) waves to one state, as an upstream."""
-
-    def __init__(self, module):
-        self.name, self.inner = "wrapped", module.eval()
-
-    def module(self):
-        return self.inner
-
-    @torch.no_grad()
-    def encode(self, waves, lengths):
-        return HiddenStates([self.inner(waves)], lengths, 20.0)
-
-
-class Convolution(nn.Module):
-    """Strided convolution: (B, S) to (B, T, width)."""
-
-    def __init__(self, width, kernel, stride):
-        super().__init__()
-        self.conv = nn.Conv1d(1, width, kernel, stride)
-        self.frames = (SAMPLES - kernel) // stride + 1
-
-    def forward(self, waves):
-        return self.conv(waves[:, None]).transpose(1, 2)
-
-
-class Encoder(nn.Module):
-    """Convolution, grouped positional convolution with weight norm, two transformer layers."""
-
-    def __init__(self, width=16, ffn=48, heads=2, layers=2):
-        super().__init__()
-        self.front = Convolution(width, 400, 320)
-        self.positional = nn.utils.parametrizations.weight_norm(nn.Conv1d(width, width, 5, padding=2, groups=4))
-        layer = nn.TransformerEncoderLayer(width, heads, ffn, batch_first=True)
-        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-
-    def forward(self, waves):
-        x = self.front(waves)
-        return self.layers(x + self.positional(x.transpose(1, 2)).transpose(1, 2))
+from harness import cost, memory
+from harness.cards import Card, read_card, variants_of
+from harness.interface import SlimbenchError
 
 
 def test_parameters():
     shared = nn.Linear(3, 2)
-    assert cost.count_parameters(None) == 0
-    assert cost.count_parameters(nn.Sequential(shared, nn.Conv1d(2, 4, 5, bias=False), shared)) == 8 + 40
-
-
-def test_macs_of_a_convolution():
-    module = Convolution(8, 400, 160)
-    assert cost.count_macs(Wrapped(module), SECONDS) == module.frames * 8 * 400 / SECONDS
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_macs_of_a_transformer(fast):
-    width, ffn, layers = 16, 48, 2
-    module = Encoder(width, ffn, layers=layers)
-    t = module.front.frames
-    layer = t * (4 * width * width + 2 * width * ffn) + 2 * t * t * width
-    expected = t * 400 * width + t * width * (width // 4) * 5 + layers * layer
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(fast)
-    try:
-        assert cost.count_macs(Wrapped(module), SECONDS) == expected / SECONDS
-        assert torch.backends.mha.get_fastpath_enabled() is fast
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-def test_attention_is_counted_and_grows_with_the_square():
-    class Attention(nn.Module):
-        def forward(self, waves):
-            x = waves.view(1, 1, -1, 64)
-            return functional.scaled_dot_product_attention(x, x, x)[0]
-
-    t = SAMPLES // 64
-    assert cost.count_macs(Wrapped(Attention()), SECONDS) == 2 * t * t * 64 / SECONDS
-    assert cost.count_macs(Wrapped(Attention()), 2 * SECONDS) == 2 * 2 * t * t * 64 / SECONDS
-
-
-@pytest.mark.parametrize(("transform", "factor"), [("rfft", 2.5), ("fft", 5.0)])
-def test_fourier_transforms_by_formula(transform, factor):
-    dtype = torch.complex64 if transform == "fft" else torch.float32
-
-    class Spectrum(nn.Module):
-        def forward(self, waves):
-            return getattr(torch.fft, transform)(waves.view(1, -1, 320).to(dtype), 512).abs()
-
-    frames = SAMPLES // 320
-    assert cost.count_macs(Wrapped(Spectrum()), SECONDS) == frames * factor * 512 * math.log2(512) / 2 / SECONDS
-
-
-def test_embeddings_are_free():
-    class Table(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Embedding(10, 4)
-
-        def forward(self, waves):
-            return self.table((waves > 0).long())
-
-    assert cost.count_macs(Wrapped(Table()), SECONDS) == 0
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
-def test_recurrent_layers_are_refused(kind):
-    module = nn.Sequential(Convolution(8, 400, 320), kind(8, 8))
-    with pytest.raises(SlimbenchError, match=f"MACs of wrapped cannot be counted: 1 is a {kind.__name__}"):
-        cost.count_macs(Wrapped(module), SECONDS)
+    module = nn.Sequential(shared, nn.Conv1d(2, 4, 5, bias=False), shared)
+    assert cost.count_parameters(None) == cost.parameter_bytes(None) == 0
+    assert cost.count_parameters(module) == 8 + 40
+    assert cost.parameter_bytes(module) == 4 * 48
+    assert cost.parameter_bytes(module.double()) == 8 * 48
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_quantised_and_scripted_modules_are_refused():
-    quantised = torch.ao.nn.quantized.dynamic.Linear(4, 4)
-    scripted = torch.jit.trace(nn.Linear(4, 4), torch.zeros(1, 4))
-    for part in (quantised, scripted):
-        with pytest.raises(SlimbenchError, match="MACs of wrapped cannot be counted: 0 is a"):
-            cost.count_macs(Wrapped(nn.Sequential(part)), SECONDS)
-
-
-def test_an_operator_of_unknown_cost_is_refused():
-    class Distance(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.centres = nn.Parameter(torch.randn(5, 64))
-
-        def forward(self, waves):
-            return torch.cdist(waves.view(1, -1, 64), self.centres[None])
-
-    with pytest.raises(SlimbenchError, match=r"operator aten\._\w+dist\S* on centres has no known cost"):
-        cost.count_macs(Wrapped(Distance()), SECONDS)
-
-
-def test_a_weight_that_is_never_used_is_refused():
-    module = Convolution(8, 400, 320)
-    module.head = nn.Linear(8, 3)
-    with pytest.raises(SlimbenchError, match=r"never touches head\.weight \(1 such"):
-        cost.count_macs(Wrapped(module), SECONDS)
+def test_parameters_packed_by_torch():
+    module = nn.Sequential(nn.Linear(30, 20), nn.LayerNorm(20))
+    packed = torch.ao.quantization.quantize_dynamic(module, {nn.Linear})
+    assert cost.count_parameters(packed) == cost.count_parameters(module) == 620 + 40
+    assert cost.parameter_bytes(packed) == 600 + 4 * (20 + 40)
 
 
 def test_real_time_factor_is_the_median_after_a_warm_up(monkeypatch):
@@ -162,11 +37,76 @@ def test_real_time_factor_is_the_median_after_a_warm_up(monkeypatch):
     assert cost.real_time_factor(Wrapped(Convolution(1, 400, 320)), seconds=2.0, repeats=3) == 2.0
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the high-water mark of Linux")
-def test_peak_memory_agrees_with_the_kernel():
-    np.ones(8_000_000).sum()
-    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM"))
-    assert cost.peak_memory_mb() == pytest.approx(int(line.split()[1]) * 1024 / 1e6, rel=0.02)
+HUNGRY = """
+import torch
+from toy_upstream import ToyUpstream, weights
+
+def load(card, device):
+    upstream = ToyUpstream(weights(0), "hungry", device, card.name)
+    passing = torch.ones(card.options["passing"] * 250_000)
+    del passing
+    upstream.held = torch.ones(card.options["held"] * 250_000)
+    return upstream
+"""
+
+
+def hungry(folder, monkeypatch, passing, held):
+    """A card whose upstream holds so many MB, and held others while it was loaded."""
+    (folder / "hungry.py").write_text(HUNGRY)
+    monkeypatch.syspath_prepend(str(folder))
+    card = toy_upstream.write_card(folder)
+    options = json.dumps({"passing": passing, "held": held})
+    card.write_text(card.read_text().replace("toy_upstream:load", "hungry:load") + f"options: {options}\n")
+    return read_card(card)
+
+
+linux = pytest.mark.skipif(not memory.STATUS.exists(), reason="needs Linux's account of a process")
+
+
+@linux
+def test_memory_is_that_of_a_process_of_its_own(tmp_path, monkeypatch):
+    here = np.ones(100_000_000)  # 800 MB in this process, which a child's ru_maxrss would show
+    small = cost.peak_memory(hungry(tmp_path, monkeypatch, 1, 1))
+    del here
+    large = cost.peak_memory(hungry(tmp_path, monkeypatch, 300, 200))
+    assert small.peak - small.idle < 150
+    assert 200 < large.peak - small.peak < 320
+    assert abs(large.idle - small.idle) < 30
+
+
+def test_memory_of_a_variant_is_its_own(tmp_path):
+    card = toy_upstream.write_card(tmp_path)
+    card.write_text(card.read_text() + "variants:\n  float8: {precision: bfloat16, width: 13}\n")
+    with pytest.raises(SlimbenchError, match=r"memory of toy@float8 cannot be measured: .*says width 13"):
+        cost.peak_memory(variants_of(read_card(card))[0])
+
+
+def test_all_costs_of_an_upstream(tmp_path):
+    card = read_card(toy_upstream.write_card(tmp_path))
+    upstream, notes = toy_upstream.load(card, "cpu"), []
+    found = cost.measure(upstream, card, "cpu", 1, notes)
+    weights = toy_upstream.STATES * toy_upstream.WIDTH * toy_upstream.BINS
+    assert (found["params"], found["parameter_bytes"], notes) == (weights, 4 * weights, [])
+    assert (found["device"], found["threads"], found["macs_counted"]) == ("cpu", 1, "shapes")
+    assert found["macs_per_second"] == cost.count_macs(upstream)
+    buckets = [found[f"macs_superb_{name}"] for name in ("short", "medium", "long", "longer")]
+    assert found["macs_superb"] == pytest.approx(sum(buckets))
+    assert found["macs_superb"] == pytest.approx(found["macs_per_second"] * 224.86 / 1e9, rel=0.01)
+    assert 0 < found["idle_memory_mb"] < found["peak_memory_mb"]
+
+
+def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise SlimbenchError("no.")
+
+    monkeypatch.setattr(cost, "count_superb_macs", refuse)
+    monkeypatch.setattr(cost, "peak_memory", refuse)
+    notes: list[str] = []
+    card = read_card(toy_upstream.write_card(tmp_path))
+    found = cost.measure(toy_upstream.load(card, "cpu"), card, "cpu", 1, notes)
+    assert notes == ["no MACs in this record: no.", "no memory in this record: no."]
+    absent = {name for name, value in found.items() if value is None}
+    assert absent == {name for name in found if "macs" in name or "memory" in name}
 
 
 def test_bytes_on_disk(tmp_path):

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from harness.locks import lock
 
-HOLD = "import sys; from pathlib import Path; from harness.locks import lock\nwith lock(Path(sys.argv[1])):\n print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from pathlib import Path
+from harness.locks import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def hold(file: Path) -> subprocess.Popen[str]:

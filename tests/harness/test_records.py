@@ -172,6 +172,8 @@ def test_missing_file(tmp_path):
         ({"ci95": [3.0, 1.0]}, "'ci95'"),
         ({"upstream": make().upstream | {"depth": "2"}}, r"'upstream\.depth'"),
         ({"cost": {"params": 1}}, r"'cost\.head_params' is missing"),
+        ({"cost": make().cost | {"macs_superb": "many"}}, r"'cost\.macs_superb' is not a finite number or null"),
+        ({"cost": make().cost | {"parameter_bytes": -1}}, r"'cost\.parameter_bytes' is not a whole number"),
         ({"trials": [{}]}, r"'trials\[0\]\.learning_rate' is missing"),
         ({"predictions": {"0": []}}, "not those of its seeds"),
         ({"values_per_seed": [50.0]}, "one value per seed"),
@@ -183,6 +185,12 @@ def test_what_does_not_fit_the_schema_is_not_saved(tmp_path, changes, message):
     with pytest.raises(SlimbenchError, match=message):
         records.save(make(**changes), tmp_path)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_costs_that_older_records_lack_may_be_there(tmp_path):
+    newer = {"parameter_bytes": 4, "macs_superb": 1.5, "macs_superb_short": None, "macs_counted": "shapes"}
+    assert not newer.keys() & make().cost.keys()
+    assert records.load(records.save(make(cost=make().cost | newer), tmp_path)).cost["macs_superb"] == 1.5
 
 
 def test_an_unknown_field_is_refused(saved):
