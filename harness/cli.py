@@ -180,7 +180,7 @@ def _results(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> int:
     import torch
 
-    from harness import checking
+    from harness.conformance import checking
     from harness.run import resolve_device
 
     if options.threads:

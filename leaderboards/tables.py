@@ -175,8 +175,8 @@ def costs(board: Board) -> Table:
         title="Costs",
         caption=(
             f"Suite {board.suite}. Params: exposed model without heads; MACs per second of audio; RTF: seconds of "
-            "compute per second of audio; memory: peak of the whole process; encoded: audio seconds encoded over "
-            "distinct audio seconds; time: training, test and intervals, without the extraction that tasks share."
+            "compute per second of audio; memory: peak of a process that encodes 10 s; encoded: audio seconds encoded "
+            "over distinct audio seconds; time: training, test and intervals, without the extraction that tasks share."
         ),
         header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", "Memory (MB)", "Encoded", "Time", "Device"),
         rows=tuple(rows),

@@ -7,7 +7,7 @@ import toy_upstream
 import yaml
 
 from harness import registry
-from harness.points import BEFORE, POINTS
+from harness.conformance.points import BEFORE, POINTS
 
 
 @pytest.fixture(autouse=True)

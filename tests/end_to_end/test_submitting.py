@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from harness import registry
+from harness.conformance.points import BEFORE, POINTS
 from harness.drafting import left_open
 from harness.identity import digest_weights
-from harness.points import BEFORE, POINTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "submitting.md").read_text(encoding="utf-8")
 SMALL = (

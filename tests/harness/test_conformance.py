@@ -19,13 +19,14 @@ from toy_broken import (
     WithoutWeights,
 )
 
-from harness import points_card, registry
+from harness import registry
 from harness.cards import Card
-from harness.checking import examine
 from harness.conformance import Subject, apart, misshapen, random_state
+from harness.conformance import card as points_card
+from harness.conformance.checking import examine
+from harness.conformance.points import BEFORE, POINTS
 from harness.identity import digest_bytes
 from harness.interface import HiddenStates, SlimbenchError
-from harness.points import BEFORE, POINTS
 
 ALL = [point.name for point in (*BEFORE, *POINTS)]
 

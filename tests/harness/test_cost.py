@@ -9,8 +9,9 @@ import toy_upstream
 from torch import nn
 from wrapped import Convolution, Wrapped
 
-from harness import cost, memory
+from harness import cost
 from harness.cards import Card, read_card, variants_of
+from harness.cost import memory
 from harness.interface import SlimbenchError
 
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 from wrapped import SAMPLES, SECONDS, Convolution, Encoder, Recurrent, Wrapped
 
-from harness import macs
+from harness.cost import macs
+from harness.cost.meter import Weights
+from harness.cost.shapes import Shape, ShapeMeter, UntraceableError
 from harness.interface import HiddenStates, SlimbenchError
-from harness.meter import Weights
-from harness.quantised import Int8Linear
-from harness.shapes import Shape, ShapeMeter, UntraceableError
+from harness.precision.quantised import Int8Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -347,7 +347,7 @@ def test_lengths_have_values():
 
 
 def test_superbs_utterances_are_those_of_its_profiler():
-    from harness.superb_lengths import BUCKETS as LENGTHS
+    from harness.cost.superb_lengths import BUCKETS as LENGTHS
 
     lengths = [length for bucket in LENGTHS.values() for length in bucket]
     assert [len(bucket) for bucket in LENGTHS.values()] == [8] * 4

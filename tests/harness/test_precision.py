@@ -10,7 +10,7 @@ from harness.cards import read_card
 from harness.extract import check_upstream
 from harness.interface import HiddenStates, SlimbenchError
 from harness.precision import Reduced
-from harness.quantised import Int8Linear, Int8Weights
+from harness.precision.quantised import Int8Linear, Int8Weights
 from harness.registry import load_upstream
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

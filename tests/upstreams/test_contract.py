@@ -11,8 +11,8 @@ import torch
 from tiny_models import ADAPTERS, FAMILIES, hf_card, hf_model, mini_card, noise, save_adapters, save_hf, save_mini
 
 from harness.conformance import Subject
+from harness.conformance.points import BEFORE, POINTS
 from harness.interface import SAMPLE_RATE, Upstream
-from harness.points import BEFORE, POINTS
 from harness.registry import available, card, cards, load_upstream
 
 SHIPPED = [name for name, item in cards().items() if available(item)]

@@ -16,8 +16,8 @@ from student_cases import Case, Size, real_utterances, utterances
 from test_equality import CASES, SIZES, difference
 from torch import Tensor, nn
 
+from harness.cost.macs import count_superb_macs
 from harness.interface import HiddenStates, SlimbenchError
-from harness.macs import count_superb_macs
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "upstreams.md"
 BEGIN, END = "<!-- tables of compressed families: begin -->", "<!-- tables of compressed families: end -->"
@@ -43,14 +43,16 @@ class Sized:
         return HiddenStates(states, frames, self.frame_ms)
 
 
-def equality_row(case: Case, sets: list[list[Tensor]]) -> str:
-    """One line: family, kind, states, largest difference, reference."""
+def equality_row(case: Case, sets: list[list[Tensor]], notes: list[str]) -> str:
+    """One line: family, kind, states, largest difference, number of the note on the reference."""
     worst, states = 0.0, 0
     for waves in sets:
         with tempfile.TemporaryDirectory() as folder:
             found = difference(case, Path(folder), waves)
             worst, states = max(worst, found.worst), found.states
-    return f"| {case.family} | {case.name} | {states} | {worst:.1e} | {case.how} |"
+    if case.how not in notes:
+        notes.append(case.how)
+    return f"| {case.family} | {case.name} | {states} | {worst:.1e} | {notes.index(case.how) + 1} |"
 
 
 def parameters(size: Size) -> str:
@@ -76,11 +78,17 @@ def main() -> int:
     sets = [utterances()]
     if "REAL_SPEECH" in os.environ:
         sets.append(real_utterances(Path(os.environ["REAL_SPEECH"])))
+    notes: list[str] = []
+    equality = [equality_row(case, sets, notes) for case in CASES]
     lines = [
         BEGIN,
         "| family | kind | states | largest difference | reference |",
         "|---|---|---:|---:|---|",
-        *(equality_row(case, sets) for case in CASES),
+        *equality,
+        "",
+        "References:",
+        "",
+        *(f"{number}. {note.rstrip('.')}." for number, note in enumerate(notes, start=1)),
         "",
         "| family | model | parameters, M | printed | MACs of 32 utterances, G | printed | source of the print |",
         "|---|---|---:|---:|---:|---:|---|",

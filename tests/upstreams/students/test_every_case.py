@@ -9,7 +9,7 @@ from test_equality import CASES
 
 from harness import drafting, registry
 from harness.conformance import Subject
-from harness.points import BEFORE, POINTS
+from harness.conformance.points import BEFORE, POINTS
 from upstreams.adapters import formats
 
 KINDS = ("huggingface", "mini", "gendistiller", "exported", "checkpoint")

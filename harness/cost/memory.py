@@ -1,7 +1,7 @@
 """The memory that an upstream needs, measured in a process of its own.
 
-``python -m harness.memory CARD DEVICE SECONDS THREADS`` is that process: it loads the card, encodes noise and prints
-two numbers of bytes, what it held before it loaded the card and the most that it held at any time.
+``python -m harness.cost.memory CARD DEVICE SECONDS THREADS`` is that process: it loads the card, encodes noise and
+prints two numbers of bytes, what it held before it loaded the card and the most that it held at any time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def peak_memory(card: Card, device: str = "cpu", seconds: float = 10.0, threads:
     """
     variant = card.name.partition("@")[2]
     target = f"{card.file}@{variant}" if variant else str(card.file)
-    command = [sys.executable, "-m", "harness.memory", target, device, str(seconds), str(threads)]
+    command = [sys.executable, "-m", "harness.cost.memory", target, device, str(seconds), str(threads)]
     paths = os.pathsep.join(filter(None, sys.path))  # adapters that only this process can import
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False)
     if done.returncode != 0:
@@ -59,7 +59,7 @@ def _main(target: str, device: str, seconds: str, threads: str) -> None:
     import torch
 
     from harness import registry
-    from harness.macs import noise
+    from harness.cost.macs import noise
 
     torch.set_num_threads(int(threads))
     idle = torch.cuda.memory_allocated(device) if device.startswith("cuda") else _resident()

@@ -9,8 +9,8 @@ from typing import Any
 
 from harness import registry
 from harness.conformance import Result, Subject
-from harness.points import BEFORE, POINTS
-from harness.points_card import loads
+from harness.conformance.card import loads
+from harness.conformance.points import BEFORE, POINTS
 from harness.show import duration, printable
 
 

@@ -1,8 +1,8 @@
 """Any upstream in half precision or in 8 bits, as an upstream of its own.
 
-``float16`` and ``bfloat16``: weights and computing in that type (:mod:`harness.halves`). ``int8``: the weights of all
-linear layers in 8 bits, one scale per output, and their inputs rounded to 8 bits on the fly (:mod:`harness.quantised`);
-the rest stays float32.
+``float16`` and ``bfloat16``: weights and computing in that type (:mod:`harness.precision.halves`). ``int8``: weights
+of all linear layers in 8 bits, one scale per output, and their inputs rounded to 8 bits on the fly
+(:mod:`harness.precision.quantised`); the rest stays float32.
 
 What a precision cannot do on a device is an error when the upstream is loaded, never a quiet return to float32.
 """
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from harness.cards import PRECISIONS
-from harness.halves import Meeting, halve
+from harness.cost.meter import plain_layers
+from harness.cost.packed import packed_modules
 from harness.identity import digest_json
 from harness.interface import HiddenStates, SlimbenchError, Upstream
-from harness.meter import plain_layers
-from harness.packed import packed_modules
-from harness.quantised import called_linear_layers, quantise_linear
+from harness.precision.halves import Meeting, halve
+from harness.precision.quantised import called_linear_layers, quantise_linear
 
 VERSION = 1
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

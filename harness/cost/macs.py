@@ -1,6 +1,6 @@
 """The multiply-accumulates of an upstream: per second of audio, and over SUPERB's 32 utterances.
 
-One definition for both (:mod:`harness.mac_formulas`): the products of convolutions, linear layers, attention and
+One definition for both (:mod:`harness.cost.formulas`): the products of convolutions, linear layers, attention and
 recurrent layers, in any precision, and Fourier transforms by formula. The profiler of SUPERB's leaderboard adds to that
 elementwise work inside torch's fused attention: per layer, for T frames of width D and H heads, 3·T·D for the biases,
 T·D for the scale and 4·H·T² for mask, softmax and dropout, which is 0.2 % of a base model.
@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.cost.meter import Meter, Weights, plain_kernels
+from harness.cost.shapes import Shape, ShapeMeter
+from harness.cost.superb_lengths import BUCKETS
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
-from harness.meter import Meter, Weights, plain_kernels
-from harness.shapes import Shape, ShapeMeter
-from harness.superb_lengths import BUCKETS
 
 
 @dataclass(frozen=True)

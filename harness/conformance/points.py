@@ -11,8 +11,7 @@ from torch import Tensor
 
 from harness import cost, registry
 from harness.conformance import Point, Subject, point
-from harness.interface import Labels, Task
-from harness.points_card import (
+from harness.conformance.card import (
     card_sizes,
     filled_in,
     fingerprint,
@@ -23,7 +22,7 @@ from harness.points_card import (
     types,
     weights,
 )
-from harness.points_frozen import (
+from harness.conformance.frozen import (
     eval_mode,
     frozen_weights,
     input_untouched,
@@ -32,7 +31,7 @@ from harness.points_frozen import (
     same_twice,
     second_load,
 )
-from harness.points_sound import (
+from harness.conformance.sound import (
     batch,
     click,
     clipping,
@@ -44,6 +43,7 @@ from harness.points_sound import (
     silence,
     too_short,
 )
+from harness.interface import Labels, Task
 
 HEAD_FRAMES = 50
 """Frames of the made-up states that the heads are tried with."""

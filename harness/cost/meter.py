@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.cost.formulas import Formula, formula_of
+from harness.cost.packed import packed_modules
 from harness.interface import SlimbenchError
-from harness.mac_formulas import Formula, formula_of
-from harness.packed import packed_modules
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -59,7 +59,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         read = self.weights.among(tensors((args, kwargs)))
         self.refusal = SlimbenchError(
             f"The MACs of {self.name} cannot be counted: operator {func}{f' on {min(read)}' if read else ''} has no "
-            "known cost; give it a formula in harness/mac_formulas.py, or list it there as free."
+            "known cost; give it a formula in harness/cost/formulas.py, or list it there as free."
         )
         return self.refusal
 

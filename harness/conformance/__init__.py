@@ -1,8 +1,8 @@
 """What an upstream promises, and how far a try on made-up sound bears it out: the terms in which the points speak.
 
 A :class:`Point` is one promise. It looks at a :class:`Subject`, an upstream with what it made of the test signals, and
-gives a :class:`Result`. The points stand in :mod:`harness.points`; :mod:`harness.checking` tries them all, and
-:mod:`harness.extract` the few without which features must not be stored.
+gives a :class:`Result`. The points stand in :mod:`harness.conformance.points`, :mod:`harness.conformance.checking`
+tries them all, :mod:`harness.extract` the few without which features must not be stored.
 """
 
 from __future__ import annotations

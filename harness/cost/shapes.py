@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harness.mac_formulas import unpacked_shape
-from harness.meter import Meter, Weights, memory, tensors
+from harness.cost.formulas import unpacked_shape
+from harness.cost.meter import Meter, Weights, memory, tensors
 
 
 class UntraceableError(Exception):
