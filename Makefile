@@ -13,12 +13,17 @@ SEEDS ?=
 DEVICE ?= auto
 RESULTS ?= results
 CACHE ?= cache
+CACHE_LIMIT ?=
+BUDGET ?=
+EXECUTOR ?= inprocess
+WORKERS ?=
 
 BIN := .venv/bin
 RUN := $(BIN)/python -m harness
 OPTIONS = $(if $(UPSTREAM),--upstream '$(UPSTREAM)') --suite '$(SUITE)' --device '$(DEVICE)' \
 	--results '$(RESULTS)' --cache '$(CACHE)' \
-	$(if $(DATA),--data '$(DATA)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)')
+	$(if $(DATA),--data '$(DATA)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)') \
+	$(if $(BUDGET),--budget '$(BUDGET)') $(if $(CACHE_LIMIT),--cache-limit '$(CACHE_LIMIT)')
 
 help: ## this text
 	@echo 'make VERB [VARIABLE=value ...], for example: make bench UPSTREAM=distilled_wavlm'
@@ -34,6 +39,10 @@ help: ## this text
 	@echo '  DEVICE    auto, cpu or cuda ($(DEVICE): CUDA if there is one)'
 	@echo '  RESULTS   folder of records and reports ($(RESULTS))'
 	@echo '  CACHE     folder of data and features, safe to delete ($(CACHE))'
+	@echo '  BUDGET    hours (2) or minutes (30m): the cheapest tasks that fit, by the plan'
+	@echo '  CACHE_LIMIT  most GB of features to keep, least recently used go first'
+	@echo '  EXECUTOR  who does the jobs of bench: inprocess, or ray, a cluster ($(EXECUTOR))'
+	@echo '  WORKERS   jobs at once on Ray (as many as the cluster can do)'
 
 setup: .venv/.ready ## make the environment .venv
 
@@ -44,7 +53,7 @@ setup: .venv/.ready ## make the environment .venv
 	@touch $@
 
 bench: .venv/.ready ## run UPSTREAM on SUITE: records, table, report; goes on after an interruption
-	@$(RUN) bench $(OPTIONS)
+	@$(RUN) bench $(OPTIONS) --executor '$(EXECUTOR)' $(if $(WORKERS),--workers '$(WORKERS)')
 
 plan: .venv/.ready ## say what a bench would do and what it costs
 	@$(RUN) plan $(OPTIONS)

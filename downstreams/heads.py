@@ -23,10 +23,16 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
+def product(first: nn.Linear, second: nn.Linear, x: Tensor) -> Tensor:
+    """``second(first(x))`` by the product of both maps: cheaper where x has more rows than ``second`` has outputs."""
+    weight = second.weight @ first.weight
+    return F.linear(x, weight, F.linear(first.bias, second.weight, second.bias))
+
+
 class FrameHead(Head):
     """Linear → Linear on every frame (PR; s3prl ``downstream/model.py`` FrameLevel after a projector).
 
-    There is no activation between the two, so their product is applied: the same map at a fraction of the cost.
+    There is no activation between the two, so their product is applied (:func:`product`).
     """
 
     def __init__(self, width: int, classes: int, project: int = 256) -> None:
@@ -36,15 +42,14 @@ class FrameHead(Head):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, T, C) of x (B, T, D)."""
-        weight = self.linear.weight @ self.projector.weight
-        bias = F.linear(self.projector.bias, self.linear.weight, self.linear.bias)
-        return F.linear(x, weight, bias)
+        return product(self.projector, self.linear, x)
 
 
 class UtteranceHead(Head):
     """Linear → mean over valid frames → Linear (KS, IC, SID, ER; s3prl ``downstream/model.py`` UtteranceLevel).
 
-    Accepts time means (B, D) as well as frames (B, T, D): the mean commutes with the first Linear.
+    Accepts time means (B, D) as well as frames (B, T, D): the mean commutes with the first Linear. Means of at least
+    as many utterances as there are classes go through :func:`product`.
     """
 
     def __init__(self, width: int, classes: int, project: int = 256) -> None:
@@ -54,6 +59,8 @@ class UtteranceHead(Head):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, C) of x (B, T, D) or (B, D)."""
+        if x.dim() == 2 and len(x) >= self.linear.out_features:
+            return product(self.projector, self.linear, x)
         hidden = self.projector(x)
         if hidden.dim() == 3:
             mask = frame_mask(lengths, hidden.shape[1])

@@ -18,10 +18,14 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from harness.digests import Digests
 from harness.identity import digest_bytes, digest_file
 from harness.interface import SAMPLE_RATE, SlimbenchError
 
-__all__ = ["SAMPLE_RATE", "audio_key", "file_digests", "load"]
+__all__ = ["MEMO", "SAMPLE_RATE", "audio_key", "file_digests", "load"]
+
+MEMO = "audio-digests.txt"
+"""File of the cache that remembers the digests of audio files."""
 
 TOLERANCE = 0.05
 """Seconds by which a file or a cut may differ from the length that the manifest gives."""
@@ -87,13 +91,20 @@ def audio_key(path_digest: str, start: float | None, seconds: float) -> str:
     return digest_bytes(cut.encode())
 
 
-def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
+def file_digests(paths: Iterable[Path], memo: Path | None = None) -> dict[Path, str]:
     """SHA-256 (hex) of each distinct file.
+
+    Args:
+        paths: the files.
+        memo: file that remembers digests, so that a file is read again only where it has changed
+            (:mod:`harness.digests`); without it all files are read.
 
     Raises:
         SlimbenchError: a file is missing.
     """
     distinct = list(dict.fromkeys(paths))
+    if memo is not None:
+        return Digests(memo).of(distinct, _digest)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return dict(zip(distinct, pool.map(_digest, distinct), strict=True))
 

@@ -7,6 +7,7 @@ on after a kill draws exactly what it would have drawn. In which order utterance
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ from harness.interface import FeatureSource, Need, SlimbenchError
 
 EVAL_FRAMES = 4_000
 """Padded frames per evaluation batch."""
+SHARE = 0.5
+"""Part of the free memory that one table of features may take."""
+_AT_ONCE = 1024
+"""Utterances whose means are read at a time."""
 
 
 def generator(*place: int | str, device: str | torch.device = "cpu") -> torch.Generator:
@@ -39,10 +44,14 @@ def evaluation_batches(lengths: Sequence[int], most: int) -> list[list[int]]:
 
 
 class Table:
-    """Features of some utterances, in memory where they fit.
+    """Features of some utterances, in memory where they take at most :data:`SHARE` of what is free of it.
+
+    What does not fit is read from the source, batch by batch.
 
     Attributes:
         lengths: frames per utterance; 1 for means.
+        means: (N, L, D) float32, where means are read and fit.
+        buffer: (L, ΣT, D) all frames end to end, where frames are read and fit.
     """
 
     def __init__(
@@ -50,36 +59,51 @@ class Table:
     ) -> None:
         self.features = features
         self.ids = list(ids)
+        self.need = need
         self.device = torch.device(device)
         self.means: Tensor | None = None
         self.buffer: Tensor | None = None
         if need == "pooled":
-            self.means = features.pooled(self.ids).to(self.device, torch.float32).transpose(0, 1).contiguous()
             self.lengths = [1] * len(self.ids)
+            self._preload_means()
             return
         self.lengths = [features.num_frames(name) for name in self.ids]
         self.starts = torch.as_tensor([0, *self.lengths]).cumsum(0)[:-1]
-        self._preload()
+        if features.stored and self.ids:
+            self._preload_frames()
 
-    def _preload(self) -> None:
-        """Put all frames end to end into one (L, ΣT, D) buffer, where that takes at most half of the free memory."""
-        if not self.ids:
+    def _preload_means(self) -> None:
+        shape = (len(self.ids), self.features.num_states, self.features.width)
+        if not self._fits(torch.float32, shape):
             return
-        first = self.features.frames(self.ids[0])
-        shape = (first.shape[0], sum(self.lengths), first.shape[2])
-        if first.element_size() * shape[0] * shape[1] * shape[2] > _free_bytes(self.device) // 2:
-            return
-        self.buffer = torch.empty(shape, dtype=first.dtype, device=self.device)
-        for name, start, length in zip(self.ids, self.starts.tolist(), self.lengths, strict=True):
-            self.buffer[:, start : start + length] = self._frames(name, length).to(self.device)
+        self.means = torch.empty(shape, device=self.device)
+        for start in range(0, len(self.ids), _AT_ONCE):
+            part = self.ids[start : start + _AT_ONCE]
+            self.means[start : start + len(part)] = self.features.pooled(part).to(self.device)
 
-    def _frames(self, name: str, length: int) -> Tensor:
-        frames = self.features.frames(name)
-        if frames.shape[1] != length:
-            raise SlimbenchError(
-                f"The stored features of {name} have {frames.shape[1]} frames instead of {length}; extract them again."
-            )
-        return frames
+    def _preload_frames(self) -> None:
+        dtype = self.features.frames(self.ids[0]).dtype
+        shape = (self.features.num_states, sum(self.lengths), self.features.width)
+        if not self._fits(dtype, shape):
+            return
+        self.buffer = torch.empty(shape, dtype=dtype, device=self.device)
+        for place, (start, length) in enumerate(zip(self.starts.tolist(), self.lengths, strict=True)):
+            (frames,) = self._fetch([place])
+            self.buffer[:, start : start + length] = frames.to(self.device)
+
+    def _fits(self, dtype: torch.dtype, shape: Sequence[int]) -> bool:
+        return dtype.itemsize * math.prod(shape) <= SHARE * _free_bytes(self.device)
+
+    def _fetch(self, indices: Sequence[int]) -> list[Tensor]:
+        """All states of the utterances at ``indices``, (L, T, D) each."""
+        found = self.features.fetch([self.ids[i] for i in indices])
+        for i, frames in zip(indices, found, strict=True):
+            if frames.shape[1] != self.lengths[i]:
+                raise SlimbenchError(
+                    f"The features of {self.ids[i]} have {frames.shape[1]} frames instead of {self.lengths[i]}; "
+                    "delete the stored ones (make: CACHE, slimbench: --cache) and extract them again."
+                )
+        return found
 
     def gather(
         self, indices: Sequence[int], crop: int | None = None, draw: torch.Generator | None = None
@@ -91,10 +115,8 @@ class Table:
             crop: longest length in frames; longer utterances are cut at a random place. Means cannot be cropped.
             draw: generator of the crops.
         """
-        if self.means is not None:
-            return self.means[:, torch.as_tensor(indices, device=self.device)], torch.ones(
-                len(indices), dtype=torch.long, device=self.device
-            )
+        if self.need == "pooled":
+            return self._means(indices).transpose(0, 1), torch.ones(len(indices), dtype=torch.long, device=self.device)
         lengths = torch.as_tensor([self.lengths[i] for i in indices])
         offsets = torch.zeros_like(lengths)
         if crop is not None:
@@ -110,12 +132,17 @@ class Table:
         x = self.buffer[:, place.flatten()].float().view(len(self.buffer), *place.shape, -1)
         return x.masked_fill_(~valid.to(self.device)[None, :, :, None], 0.0), lengths.to(self.device)
 
+    def _means(self, indices: Sequence[int]) -> Tensor:
+        """(B, L, D)."""
+        if self.means is None:
+            return self.features.pooled([self.ids[i] for i in indices]).to(self.device)
+        return self.means[torch.as_tensor(indices, device=self.device)]
+
     def _read(self, indices: Sequence[int], offsets: Tensor, lengths: Tensor) -> Tensor:
-        """As :meth:`gather`, from the store."""
+        """As :meth:`gather`, from the source."""
         parts = []
-        for index, offset, length in zip(indices, offsets.tolist(), lengths.tolist(), strict=True):
-            frames = self._frames(self.ids[index], self.lengths[index])[:, offset : offset + length]
-            parts.append(frames.to(self.device).float().transpose(0, 1))
+        for frames, offset, length in zip(self._fetch(indices), offsets.tolist(), lengths.tolist(), strict=True):
+            parts.append(frames[:, offset : offset + length].to(self.device).float().transpose(0, 1))
         padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)  # (B, T, L, D)
         return padded.permute(2, 0, 1, 3).contiguous()
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import listing, registry
+from harness import cache_verb, listing, registry
 from harness.interface import SlimbenchError
 
 
@@ -64,6 +64,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_list(verbs)
     _add_check(verbs)
     _add_new_upstream(verbs)
+    cache_verb.add_verb(verbs)
     results = verbs.add_parser("results", help="list the records", description="List the records.")
     results.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)"
@@ -89,7 +90,9 @@ def _add_bench(verbs: Any) -> None:
         "--data", type=Path, metavar="DIR", help="folder of data, for suites that do not make their own"
     )
     common.add_argument("--protocol", metavar="NAME", help="one of the suite's protocols (default: its first)")
-    common.add_argument("--tasks", default="", metavar="A,B", help="only these tasks (default: all of the suite)")
+    common.add_argument(
+        "--tasks", "--only", default="", metavar="A,B", help="only these tasks (default: all of the suite)"
+    )
     common.add_argument("--seeds", type=_positive, metavar="N", help="seeds per learning rate (default: the suite's)")
     common.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     common.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
@@ -99,12 +102,28 @@ def _add_bench(verbs: Any) -> None:
     common.add_argument(
         "--cache", type=Path, default=Path("cache"), metavar="DIR", help="where data and features go (default: cache)"
     )
+    common.add_argument(
+        "--cache-limit", type=float, metavar="GB", help="most that features may take (default: SLIMBENCH_CACHE_GB)"
+    )
+    common.add_argument(
+        "--budget", metavar="HOURS", help="only what fits into so many hours, or minutes as in 30m, cheapest first"
+    )
+    common.add_argument("--calibrate", action="store_true", help="time this machine anew for the plan")
     for name, action, text in (
         ("plan", _plan, "say what a bench would do and what it costs; at most the suite's data are made"),
         ("bench", _bench, "run an upstream on a suite; what has a record is not run again"),
     ):
         verb = verbs.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
         verb.set_defaults(run=action)
+    verb.add_argument(
+        "--executor",
+        choices=("inprocess", "ray"),
+        default="inprocess",
+        help="who does the jobs: this process, or a Ray cluster, see docs/cluster.md (default: inprocess)",
+    )
+    verb.add_argument(
+        "--workers", type=_positive, metavar="N", help="jobs at once on Ray (default: as many as the cluster can do)"
+    )
 
 
 def _add_list(verbs: Any) -> None:
@@ -212,17 +231,31 @@ def _options(options: argparse.Namespace) -> Any:
     given = {
         name: getattr(options, name) for name in ("upstream", "suite", "data", "seeds", "device", "threads", "protocol")
     }
-    return Options(**given, tasks=tasks, results=options.results, cache=options.cache)
+    given |= {name: getattr(options, name) for name in ("executor", "workers") if hasattr(options, name)}
+    return Options(**given, tasks=tasks, results=options.results, cache=options.cache, cache_limit=options.cache_limit)
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from harness import run
+    from harness import budget, run
 
-    print(run.describe(_options(options)))
+    seconds = None if options.budget is None else budget.parse(options.budget)
+    print(run.describe(_options(options), options.calibrate, seconds))
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from harness import run, show
+    import time
+    from datetime import UTC, datetime
 
-    print(show.console(run.bench(_options(options))))
-    return main(["report", "--results", str(options.results)])
+    from harness import budget, estimate, run, show
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    if options.budget is None:
+        records = run.bench(_options(options))
+    else:
+        records = budget.bench(_options(options), budget.parse(options.budget), options.calibrate)
+    print(show.console(records))
+    began = time.perf_counter()
+    status = main(["report", "--results", str(options.results)])
+    if any(record.created >= started for record in records):  # a call that finds everything done changes nothing
+        estimate.keep_report_seconds(options.cache, time.perf_counter() - began)
+    return status

@@ -1,61 +1,46 @@
 """Extraction: every distinct piece of audio goes through the frozen upstream once.
 
-All audio is checked before anything is encoded, then the room on the disk. Batches are made by length over the whole
-list, so a killed run that goes on encodes the same batches as an undisturbed one, and ends with the same features.
+All audio is checked before anything is encoded (:mod:`harness.survey`), then the room on the disk. Batches are made by
+length over the whole list, so a killed run that goes on encodes the same batches as an undisturbed one, and ends with
+the same features. Decoding runs ahead of the encoder, writing behind it (:mod:`harness.pipeline`).
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from harness import audio, effects, kept
-from harness.conformance import INVARIANCE, apart, misshapen, noise
+from harness import audio
+from harness.encoding import Encoded, Encoder, check_upstream, compute_type
 from harness.features import Entry, FeatureStore, sweep
 from harness.identity import digest_bytes
-from harness.interface import SAMPLE_RATE, HiddenStates, Manifest, Need, SlimbenchError, Upstream, Utterance
+from harness.interface import SAMPLE_RATE, Manifest, Need, SlimbenchError, Upstream, Utterance
+from harness.pipeline import Ahead, Behind, Loaded
 from harness.progress import Progress
+from harness.survey import Piece, check_lengths, survey
+
+__all__ = [
+    "BATCH_SECONDS", "PADDING", "Piece", "batch_seconds", "batches", "bytes_needed", "check_lengths", "check_space",
+    "check_upstream", "compute_type", "extract", "key_of", "missing", "pieces", "survey",
+]  # fmt: skip
 
 BATCH_SECONDS = 48.0
 """Padded seconds of audio per batch; one longer utterance makes a batch of its own."""
 
+DEVICE_SECONDS = 240.0
+"""The same on a GPU, which shorter batches leave idle; what does not fit its memory is divided."""
+
+PADDING = 1.05
+"""Padded per real seconds that no batch exceeds."""
+
 _RESERVE = 64e6
 """Bytes that stay free on the disk beyond the estimate."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One distinct piece of audio.
-
-    Attributes:
-        key: its content key.
-        utterance: the first utterance that names it (path, cut, line).
-        manifest: where that utterance stands.
-        frames: whether some task of the suite reads frames of it.
-        effects: what is done to its waveform first.
-        others: further utterances of the same audio that state another length, and where they stand.
-    """
-
-    key: str
-    utterance: Utterance
-    manifest: Path
-    frames: bool
-    effects: tuple[str, ...] = ()
-    others: list[tuple[Utterance, Path]] = field(default_factory=list)
-
-    @property
-    def where(self) -> str:
-        """File and line, for messages."""
-        return f"{self.utterance.path} ({self.manifest} line {self.utterance.row})"
 
 
 def key_of(utterance: Utterance, digests: Mapping[Path, str], changes: Sequence[str] = ()) -> str:
@@ -92,81 +77,6 @@ def pieces(
     return found
 
 
-def survey(wanted: Mapping[str, Piece], table: Path) -> tuple[dict[str, int], list[str]]:
-    """Read all audio once and check it, before anything is encoded.
-
-    Args:
-        wanted: the distinct audio.
-        table: JSON file that remembers what was read, by content key.
-
-    Returns:
-        Samples at 16 kHz per key, and what was converted on the way, one sentence per kind.
-
-    Raises:
-        SlimbenchError: a file is missing, empty, truncated, no audio, or has samples that are no numbers; or it has
-            not the length that a row of a manifest states.
-    """
-    seen = (kept.read(table) or {}).items()
-    known: dict[str, tuple[int, list[str], int]] = {key: entry for key, entry in seen if len(entry) == 3}
-    new = [piece for key, piece in wanted.items() if key not in known]
-    if new:
-        with Progress("check audio", len(new), "files") as progress:
-            for piece in new:
-                notes: set[str] = set()
-                start = piece.utterance.start
-                seconds = None if start is None else piece.utterance.seconds  # a whole file's length is checked below
-                wave = audio.load(piece.utterance.path, start, seconds, notes)
-                known[piece.key] = (len(_changed(wave, piece)), sorted(notes), len(wave))
-                progress.advance(1)
-        kept.write(table, known)
-    for key, piece in wanted.items():
-        _check_stated(piece, known[key][2] / SAMPLE_RATE)
-    converted: dict[str, list[Piece]] = {}
-    for key, piece in wanted.items():
-        for note in known[key][1]:
-            converted.setdefault(note, []).append(piece)
-    said = [
-        f"{note}: {len(those)} files, e.g. {those[0].utterance.path.name}" for note, those in sorted(converted.items())
-    ]
-    return {key: known[key][0] for key in wanted}, said
-
-
-def _changed(wave: NDArray[np.float32], piece: Piece) -> NDArray[np.float32]:
-    """The waveform after the piece's effects, which may leave nothing."""
-    return effects.apply(wave, effects.parse(piece.effects)) if piece.effects else wave
-
-
-def _check_stated(piece: Piece, length: float) -> None:
-    """Compare what the manifests state on a whole file with its ``length`` in seconds.
-
-    A cut cannot be wrong here: what is stated is in its content key, and reading it has checked that it is there.
-    """
-    if piece.utterance.start is not None:
-        return
-    for utterance, file in ((piece.utterance, piece.manifest), *piece.others):
-        if abs(length - utterance.seconds) > audio.TOLERANCE:
-            raise SlimbenchError(
-                f"{utterance.path} ({file} line {utterance.row}): lasts {length:.3f} s but {utterance.seconds:.3f} s "
-                "were expected; the file is truncated or another one, or `seconds` in that row is wrong."
-            )
-
-
-def check_lengths(wanted: Mapping[str, Piece], samples: Mapping[str, int], upstream: Upstream) -> None:
-    """Refuse audio from which the upstream makes no frame.
-
-    Raises:
-        SlimbenchError: an utterance is shorter than one frame of the upstream.
-    """
-    for key, piece in wanted.items():
-        if samples[key] < upstream.min_samples:
-            after = f" after '{', '.join(piece.effects)}'" if piece.effects else ""
-            raise SlimbenchError(
-                f"{piece.where}: {samples[key] / SAMPLE_RATE:.4f} s{after} are too short for one frame of "
-                f"{upstream.name}, which needs {upstream.min_samples / SAMPLE_RATE:.4f} s; take the row out or give "
-                "longer audio."
-            )
-
-
 def missing(store: FeatureStore, wanted: Iterable[Piece]) -> list[Piece]:
     """What has still to be encoded."""
     return [piece for piece in wanted if not store.has(piece.key, piece.frames)]
@@ -198,16 +108,32 @@ def check_space(store: FeatureStore, wanted: Iterable[Piece]) -> None:
 def batches(
     wanted: Iterable[Piece], samples: Mapping[str, int], equal_lengths: bool, seconds: float
 ) -> list[list[Piece]]:
-    """Longest first, at most ``seconds`` of padded audio each; of one length only where ``equal_lengths``."""
+    """Longest first, at most ``seconds`` of padded audio each and at most :data:`PADDING` times the real seconds.
+
+    Args:
+        wanted: the audio; its order does not matter.
+        samples: lengths.
+        equal_lengths: whether all of a batch must be of one length.
+        seconds: bound, which one longer piece may exceed.
+    """
     done: list[list[Piece]] = []
+    longest = real = 0
     for piece in sorted(wanted, key=lambda p: (-samples[p.key], p.key)):
-        longest = samples[done[-1][0].key] if done else 0
-        room = done and (len(done[-1]) + 1) * longest <= seconds * SAMPLE_RATE
-        if room and (samples[piece.key] == longest or not equal_lengths):
+        length = samples[piece.key]
+        padded = (len(done[-1]) + 1) * longest if done else 0
+        fits = padded <= seconds * SAMPLE_RATE and padded <= PADDING * (real + length)
+        if done and fits and (length == longest or not equal_lengths):
             done[-1].append(piece)
+            real += length
         else:
             done.append([piece])
+            longest = real = length
     return done
+
+
+def batch_seconds(device: str) -> float:
+    """Padded seconds of audio per batch on a device."""
+    return BATCH_SECONDS if torch.device(device).type == "cpu" else DEVICE_SECONDS
 
 
 def extract(
@@ -218,8 +144,12 @@ def extract(
     device: str,
     part: int = 0,
     parts: int = 1,
+    compute: str = "float32",
+    workers: int | None = None,
 ) -> None:
     """Encode what the store lacks of ``wanted``, batch by batch; every batch is kept as soon as it is done.
+
+    Several processes may do this at once on one store: what one of them encodes the others leave to it, and wait for.
 
     Args:
         upstream: what encodes.
@@ -229,89 +159,93 @@ def extract(
         device: torch device.
         part: of all batches, every ``parts``-th from this one on is encoded here.
         parts: how many processes share the work.
+        compute: precision of products, see :func:`compute_type`; it must be part of the store's key.
+        workers: threads that decode; by default one per core.
 
     Raises:
-        SlimbenchError: the upstream breaks its promises, or the states do not fit the stored precision.
+        SlimbenchError: the upstream breaks its promises, the states do not fit the stored precision, or one utterance
+            alone does not fit the memory.
     """
     todo = {piece.key for piece in missing(store, wanted.values())}
     if not todo:
         return
     sweep(store.folder)
-    check_upstream(upstream, device)
-    total = sum(samples[key] for key in todo) / SAMPLE_RATE
-    with Progress(f"encode with {upstream.name}", total, "s audio") as progress:
-        for planned in batches(wanted.values(), samples, not upstream.batch_invariant, BATCH_SECONDS)[part::parts]:
-            batch = [piece for piece in planned if piece.key in todo]
-            if batch:
-                _encode(upstream, store, batch, samples, device)
-                progress.advance(sum(samples[piece.key] for piece in batch) / SAMPLE_RATE)
+    check_upstream(upstream, device, compute)
+    planned = batches(wanted.values(), samples, not upstream.batch_invariant, batch_seconds(device))[part::parts]
+    due = [batch for batch in planned if any(piece.key in todo for piece in batch)]
+    total = sum(samples[piece.key] for batch in due for piece in batch if piece.key in todo) / SAMPLE_RATE
+    encoder, guard = Encoder(upstream, device, store.dtype, compute), threading.Lock()
+    with (
+        Progress(f"encode with {upstream.name}", total, "s audio") as progress,
+        Ahead(due, samples, store, guard, encoder.pinned, workers) as ahead,
+        Behind() as behind,
+    ):
+        began = time.perf_counter()
+        for loaded in ahead:
+            if loaded.pieces:
+                encoded = _encode(encoder, loaded)
+                took, began = time.perf_counter() - began, time.perf_counter()
+                behind.put(_Keep(upstream, store, loaded, encoded, samples, took, guard))
+            progress.advance(sum(samples[p.key] for p in loaded.planned if p.key in todo) / SAMPLE_RATE)
 
 
-def check_upstream(upstream: Upstream, device: str) -> None:
-    """Try the upstream on noise: shapes, and states that do not depend on what shares the batch.
-
-    Raises:
-        SlimbenchError: with what is wrong and what its author can do.
-    """
-    short = max(2 * upstream.min_samples, SAMPLE_RATE // 4)
-    waves = [noise(2 * short if upstream.batch_invariant else short), noise(short, 1)]
-    together, alone = _tried(upstream, waves, device), _tried(upstream, waves[1:], device)
-    distance, layer = apart(upstream.name, alone, 0, together, 1)
-    if not distance <= INVARIANCE:
-        raise SlimbenchError(
-            f"upstream {upstream.name}: state {layer} depends on what else is in the batch (by {distance:.2g} of its "
-            "standard deviation); "
-            + (
-                "set batch_invariant to false in its adapter, or use the padding mask."
-                if upstream.batch_invariant
-                else "also where all lengths are equal; mend its adapter."
-            )
-        )
+def _encode(encoder: Encoder, loaded: Loaded) -> list[Encoded]:
+    pieces = loaded.pieces
+    keep = [piece.frames for piece in pieces]
+    return encoder(loaded.waves, loaded.lengths, keep, [piece.where for piece in pieces])
 
 
-def _tried(upstream: Upstream, waves: list[Tensor], device: str) -> HiddenStates:
-    return _run(upstream, pad_sequence(waves, batch_first=True), torch.tensor([len(wave) for wave in waves]), device)
+class _Keep:
+    """Storing one encoded batch, for the thread that writes."""
 
+    def __init__(
+        self,
+        upstream: Upstream,
+        store: FeatureStore,
+        loaded: Loaded,
+        encoded: Sequence[Encoded],
+        samples: Mapping[str, int],
+        took: float,
+        guard: threading.Lock,
+    ) -> None:
+        self._upstream, self._store, self._loaded, self._encoded = upstream, store, loaded, encoded
+        self._samples, self._took, self._guard = samples, took, guard
 
-def _run(upstream: Upstream, waves: Tensor, lengths: Tensor, device: str) -> HiddenStates:
-    """Encode and check shapes; the result is on the CPU in float32."""
-    with torch.inference_mode():
-        hidden = upstream.encode(waves.to(device), lengths.to(device))
-    if fault := misshapen(upstream, hidden, len(waves)):
-        raise SlimbenchError(f"upstream {upstream.name}: {fault}; mend its adapter.")
-    return HiddenStates([state.float().cpu() for state in hidden.states], hidden.lengths.cpu(), hidden.frame_ms)
+    def __call__(self) -> None:
+        """Check numbers and store; then others may have the claim.
 
+        Raises:
+            SlimbenchError: states are no numbers or do not fit the stored precision, or frame counts are wrong.
+        """
+        with self._loaded.claim:
+            entries: list[Entry] = []
+            frames: dict[str, Tensor] = {}
+            left = list(self._loaded.pieces)
+            for encoded in self._encoded:
+                encoded.wait()
+                batch, left = left[: len(encoded.counts)], left[len(encoded.counts) :]
+                self._check(batch, encoded)
+                counts = dict(zip((piece.key for piece in batch), encoded.counts.tolist(), strict=True))
+                kept = [piece.key for piece in batch if piece.frames]
+                frames |= {key: encoded.frames[row, :, : counts[key]] for row, key in enumerate(kept)}
+                entries += [Entry(p.key, self._samples[p.key] / SAMPLE_RATE, counts[p.key], p.frames) for p in batch]
+            with self._guard:
+                self._store.save(entries, torch.cat([encoded.means for encoded in self._encoded]), frames, self._took)
 
-def _encode(
-    upstream: Upstream, store: FeatureStore, batch: Sequence[Piece], samples: Mapping[str, int], device: str
-) -> None:
-    began = time.perf_counter()
-    lengths = torch.tensor([samples[piece.key] for piece in batch])
-    waves = torch.zeros(len(batch), int(lengths.max()))
-    for row, piece in enumerate(batch):
-        wave = _changed(audio.load(piece.utterance.path, piece.utterance.start, piece.utterance.seconds), piece)
-        waves[row, : len(wave)] = torch.from_numpy(wave)
-    hidden = _run(upstream, waves, lengths, device)
-    entries, means, frames = [], [], {}
-    for row, piece in enumerate(batch):
-        count = int(hidden.lengths[row])
-        states = torch.stack([state[row, :count] for state in hidden.states])
-        if not torch.isfinite(states).all():
+    def _check(self, batch: Sequence[Piece], encoded: Encoded) -> None:
+        name, counts = self._upstream.name, encoded.counts
+        if int(counts.min()) < 1 or int(counts.max()) > encoded.longest:
             raise SlimbenchError(
-                f"{piece.where}: {upstream.name} makes states of it that are no numbers; look at both."
+                f"upstream {name}: frame counts {counts.tolist()} do not fit its states of {encoded.longest} frames; "
+                "mend its adapter."
             )
-        means.append(states.mean(dim=1))
-        if piece.frames:
-            frames[piece.key] = _fits(states, store.dtype, piece, upstream)
-        entries.append(Entry(piece.key, samples[piece.key] / SAMPLE_RATE, count, piece.frames))
-    store.save(entries, torch.stack(means), frames, time.perf_counter() - began)
-
-
-def _fits(states: Tensor, dtype: torch.dtype, piece: Piece, upstream: Upstream) -> Tensor:
-    stored = states.to(dtype)
-    if not torch.isfinite(stored).all():
-        raise SlimbenchError(
-            f"{piece.where}: states of {upstream.name} reach {float(states.abs().max()):.3g}, beyond float16; "
-            "write `dtype: float32` into the suite file."
-        )
-    return stored
+        stored = encoded.peaks.to(self._store.dtype)
+        for piece, peak, kept in zip(batch, encoded.peaks.tolist(), stored.isfinite().tolist(), strict=True):
+            if not peak < float("inf"):
+                raise SlimbenchError(f"{piece.where}: {name} makes states of it that are no numbers; look at both.")
+            if piece.frames and not kept:
+                dtype = str(self._store.dtype).removeprefix("torch.")
+                raise SlimbenchError(
+                    f"{piece.where}: states of {name} reach {peak:.3g}, beyond {dtype}; write `dtype: float32` into "
+                    "the suite file."
+                )

@@ -334,11 +334,13 @@ class SecondDecode:
 
 
 class FeatureSource(Protocol):
-    """Stored features of one upstream, by utterance id."""
+    """Features of one upstream, by utterance id."""
 
     num_states: int
     width: int
     frame_ms: float
+    stored: bool
+    """Whether frames only have to be read. Where they are encoded each time, nobody asks for them in advance."""
 
     def pooled(self, ids: Sequence[str]) -> Tensor:
         """Per-layer time means (N, L, D), float32."""
@@ -346,6 +348,10 @@ class FeatureSource(Protocol):
 
     def frames(self, utterance_id: str) -> Tensor:
         """All states of one utterance (L, T, D), in the stored dtype."""
+        ...
+
+    def fetch(self, ids: Sequence[str]) -> list[Tensor]:
+        """All states of some utterances, (L, T, D) each: what one batch needs is asked for at once."""
         ...
 
     def num_frames(self, utterance_id: str) -> int:

@@ -42,8 +42,10 @@ class Job:
 class Executor(Protocol):
     """Who does jobs."""
 
-    workers: int
-    """How many jobs can run at once; with one, jobs are not divided further than they must be."""
+    @property
+    def workers(self) -> int:
+        """How many jobs can run at once; with one, jobs are not divided further than they must be."""
+        ...
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs; they do not depend on each other.

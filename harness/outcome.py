@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any
 
 from harness import metrics, probe, select, stats
 from harness.features import FeatureStore, TaskFeatures
-from harness.interface import SAMPLE_RATE, Manifest, Row, SlimbenchError, Split, Utterance
+from harness.interface import SAMPLE_RATE, FeatureSource, Manifest, Row, SlimbenchError, Split, Utterance
 from harness.plan import TaskPlan
 from harness.probe import ProbeTrial, TrialResult
 from harness.progress import Progress
 from harness.select import Choice
+from harness.stream import OnDemand, Streamed
 
 _TRAINED: tuple[tuple[Split, str], ...] = (("train", "training"), ("dev", "dev"))
 LOWEST = "eer_test_min"
@@ -101,7 +102,13 @@ def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, l
 
 
 def reach(
-    item: TaskPlan, store: FeatureStore, seeds: Sequence[int], device: str, bootstrap: int, work: Path
+    item: TaskPlan,
+    store: FeatureStore,
+    seeds: Sequence[int],
+    device: str,
+    bootstrap: int,
+    work: Path,
+    encoder: OnDemand | None = None,
 ) -> Outcome:
     """Train, choose, test and score one task.
 
@@ -112,16 +119,17 @@ def reach(
         device: torch device.
         bootstrap: resamples of the interval.
         work: folder of the checkpoints, from which an interrupted run goes on.
+        encoder: encodes frames on demand; without it they are read from the store.
     """
     protocol, trials = item.protocol, trials_of(item, seeds)
     resumed = work.exists()
     watch = Stopwatch()
     watch.seconds["extract"] = round(store.ledger(set(item.audio.values())).wall_seconds, 3)
-    features = TaskFeatures(store, item.audio)
+    features = features_of(item, store, encoder)
     trained: list[TrialResult] = []
-    with watch("train"):
-        for fold, _ in folds_of(item):
-            trained += train(item, store, seeds, device, work, fold)
+    for fold, _ in folds_of(item):
+        trained += train(item, store, seeds, device, work, fold, encoder)
+    watch.seconds["train"] = round(training_seconds(trained), 3)
     choice = select.choose(trained, item.task.metric)
     with watch("test"):
         tested = _tested(item, features, choice.results, seeds, device)
@@ -142,8 +150,19 @@ def reach(
     return Outcome(trained, choice, tested, scores, watch.seconds, resumed)
 
 
+def training_seconds(results: Sequence[TrialResult]) -> float:
+    """What training took, whichever processes did it: the trials of a fold are one run."""
+    return sum({result.fold: result.seconds for result in results}.values())
+
+
 def train(
-    item: TaskPlan, store: FeatureStore, seeds: Sequence[int], device: str, work: Path, fold: int | None
+    item: TaskPlan,
+    store: FeatureStore,
+    seeds: Sequence[int],
+    device: str,
+    work: Path,
+    fold: int | None,
+    encoder: OnDemand | None = None,
 ) -> list[TrialResult]:
     """Train all probes of one fold, or of a task without folds; what has been trained is only read again.
 
@@ -154,14 +173,60 @@ def train(
         device: torch device.
         work: folder of the checkpoints, from which an interrupted run goes on.
         fold: which one, ``None`` where there are none.
+        encoder: encodes frames on demand; without it they are read from the store.
     """
-    table = dict(folds_of(item))[fold]
-    trials = trials_of(item, seeds)
-    title = f"{item.task.name}: train {len(trials)} probes" + ("" if fold is None else f", fold {fold}")
-    what = (item.task, item.labels, table, TaskFeatures(store, item.audio), item.protocol)
-    with Progress(title, item.protocol.steps, "updates") as progress:
-        results = probe.train(*what, trials, device, checkpoint(work, fold), progress)
+    with _setup(item, store, seeds, device, work, fold, encoder) as setup:
+        results = probe.train_together([setup])[0]
     return [replace(result, fold=fold) for result in results]
+
+
+def train_together(
+    items: Mapping[Path, TaskPlan], store: FeatureStore, seeds: Sequence[int], device: str, encoder: OnDemand
+) -> None:
+    """Train the probes of several tasks in step, so that they share the encodings of audio that is streamed.
+
+    Their checkpoints keep the results, which :func:`reach` then takes up task by task.
+
+    Args:
+        items: the tasks by the folders of their checkpoints.
+        store: features of their audio.
+        seeds: seeds of every learning rate.
+        device: torch device.
+        encoder: encodes their frames.
+    """
+    with ExitStack() as stack:
+        setups = [
+            stack.enter_context(_setup(item, store, seeds, device, work, fold, encoder))
+            for work, item in items.items()
+            for fold, _ in folds_of(item)
+        ]
+        probe.train_together(setups)
+
+
+@contextmanager
+def _setup(
+    item: TaskPlan,
+    store: FeatureStore,
+    seeds: Sequence[int],
+    device: str,
+    work: Path,
+    fold: int | None,
+    encoder: OnDemand | None,
+) -> Iterator[probe.Setup]:
+    """What the probe is told of one fold, with a line of progress while it lasts."""
+    trials = tuple(trials_of(item, seeds))
+    title = f"{item.task.name}: train {len(trials)} probes" + ("" if fold is None else f", fold {fold}")
+    features = features_of(item, store, encoder)
+    what = (item.task, item.labels, dict(folds_of(item))[fold], features, item.protocol, trials)
+    with Progress(title, item.protocol.steps, "updates") as progress:
+        yield probe.Setup(*what, device, checkpoint(work, fold), progress)
+
+
+def features_of(item: TaskPlan, store: FeatureStore, encoder: OnDemand | None) -> FeatureSource:
+    """What a task reads: the store, or frames on demand where there is an encoder for them."""
+    if encoder is None or item.task.need == "pooled":
+        return TaskFeatures(store, item.audio)
+    return Streamed(encoder, item.audio)
 
 
 def trials_of(item: TaskPlan, seeds: Sequence[int]) -> list[ProbeTrial]:
@@ -190,7 +255,7 @@ def folds_of(item: TaskPlan) -> list[tuple[int | None, Manifest]]:
 
 
 def _tested(
-    item: TaskPlan, features: TaskFeatures, results: Sequence[TrialResult], seeds: Sequence[int], device: str
+    item: TaskPlan, features: FeatureSource, results: Sequence[TrialResult], seeds: Sequence[int], device: str
 ) -> Rows:
     """Test rows per seed of the chosen trials, those of all folds together."""
     rows: Rows = {seed: [] for seed in seeds}

@@ -90,7 +90,7 @@ def make(
     data: Data,
     names: Sequence[str],
     seeds: Sequence[int],
-    results: Path,
+    results: Path | None,
     cache: Path,
 ) -> Plan:
     """Read and check everything but the audio's samples, and find out what is done already.
@@ -101,7 +101,7 @@ def make(
         data: where manifests and audio are.
         names: tasks to run.
         seeds: seeds of every learning rate.
-        results: where records are kept.
+        results: where records are kept; ``None`` plans as if there were none.
         cache: where features are kept.
 
     Raises:
@@ -112,7 +112,8 @@ def make(
     # What is kept of a piece of audio depends on all tasks of the suite: run one by one, they still encode it once.
     there = [name for name in tasks if name in names or (data.manifests / name / "manifest.csv").is_file()]
     manifests = {name: adapt.apply(manifest.read(data.manifests, name, data.root), protocols[name]) for name in there}
-    digests = audio.file_digests(u.path for table in manifests.values() for u in table.utterances)
+    files = (u.path for table in manifests.values() for u in table.utterances)
+    digests = audio.file_digests(files, cache / audio.MEMO)
     changes = {name: protocol.effects for name, protocol in protocols.items()}
     keys = {
         name: {u.id: extract.key_of(u, digests, changes[name]) for u in table.utterances}
@@ -131,7 +132,7 @@ def make(
         labels = _labels(task, table)
         second = task.second_decode(data.root)
         key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second)
-        record = records.find(results, chosen.name, upstream.name, name, key)
+        record = None if results is None else records.find(results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second, tuple(said)))
     needs = {name: tasks[name].need for name in manifests}
     wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None], changes)

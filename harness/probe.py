@@ -7,7 +7,7 @@ is the learning rate, the initial weights and the dropout, which follow the tria
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,17 @@ from harness.stacked import Bank
 from harness.training import Run, look_file
 from harness.trials import ProbeTrial, TrialResult
 
-__all__ = ["ProbeTrial", "Progress", "TrialResult", "looks", "predict", "predict_all", "train"]
+__all__ = [
+    "ProbeTrial",
+    "Progress",
+    "Setup",
+    "TrialResult",
+    "looks",
+    "predict",
+    "predict_all",
+    "train",
+    "train_together",
+]
 
 Progress = Callable[[int, int, str], None]
 
@@ -55,18 +65,54 @@ def train(
         SlimbenchError: a label that the train split lacks, an utterance too short for the head, a checkpoint of
             another run.
     """
-    run = Run(task, labels, manifest, features, protocol, tuple(trials), device)
-    if checkpoint is not None and checkpoint.exists():
-        run.load(checkpoint)
-    for step in range(run.step, protocol.steps):
-        run.update(step)
-        if run.step % protocol.eval_every == 0 or run.step == protocol.steps:
-            run.look()
-            if checkpoint is not None:
-                run.save(checkpoint)
-        if progress is not None:
-            progress(run.step, protocol.steps, run.status)
-    return run.results()
+    setup = Setup(task, labels, manifest, features, protocol, tuple(trials), device, checkpoint, progress)
+    return train_together([setup])[0]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What :func:`train` is told, for runs that are trained together."""
+
+    task: Task
+    labels: Labels
+    manifest: Manifest
+    features: FeatureSource
+    protocol: TrainingProtocol
+    trials: tuple[ProbeTrial, ...]
+    device: str = "cpu"
+    checkpoint: Path | None = None
+    progress: Progress | None = None
+
+    def begin(self) -> Run:
+        """The run, as far as its checkpoint goes."""
+        run = Run(self.task, self.labels, self.manifest, self.features, self.protocol, self.trials, self.device)
+        if self.checkpoint is not None and self.checkpoint.exists():
+            run.load(self.checkpoint)
+        return run
+
+
+def train_together(setups: Sequence[Setup]) -> list[list[TrialResult]]:
+    """Train several runs in step, so that features of which they ask for at the same step are made once.
+
+    One after the other makes its update of a step; a run that was interrupted earlier than the others first comes
+    up to them. No run depends on the others.
+
+    Args:
+        setups: one per run, see :func:`train`.
+
+    Returns:
+        The results of each run.
+    """
+    runs = [setup.begin() for setup in setups]
+    while any(not run.done for run in runs):
+        behind = min(run.step for run in runs if not run.done)
+        for run, setup in zip(runs, setups, strict=True):
+            if run.done or run.step != behind:
+                continue
+            run.advance(setup.checkpoint)
+            if setup.progress is not None:
+                setup.progress(run.step, run.protocol.steps, run.status)
+    return [run.results() for run in runs]
 
 
 def looks(

@@ -1,8 +1,12 @@
-"""What an interrupted run left behind: which process it was, and whether it still lives."""
+"""Processes: whether the one that left something behind still lives, and how long this one runs."""
 
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
+
+_IMPORTED = time.monotonic()
 
 
 def alive(pid: int) -> bool:
@@ -14,3 +18,13 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def since_start() -> float:
+    """Seconds since this process began; where the system does not say, since this module was imported."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        running = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+        return max(0.0, running - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED

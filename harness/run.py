@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 import torch
 
 from harness import (
+    cache,
+    claims,
     cost,
     data,
     estimate,
@@ -32,12 +36,15 @@ from harness import (
 )
 from harness.identity import digest_json
 from harness.interface import SlimbenchError
-from harness.jobs import InProcess, Job
-from harness.outcome import Stopwatch
+from harness.jobs import Executor, InProcess, Job
+from harness.outcome import Outcome, Stopwatch
 from harness.plan import Plan, TaskPlan
 from harness.progress import say
 from harness.records import Record
 from harness.registry import Card
+
+_NOTE = ".trained.json"
+"""Ending of what a job leaves beside the checkpoint that it has trained to the end."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Options:
     device: str = "auto"
     threads: int | None = None
     protocol: str | None = None
+    executor: str = "inprocess"
+    workers: int | None = None
+    cache_limit: float | None = None
 
 
 @dataclass
@@ -69,6 +79,7 @@ class Bench:
         watch: wall time of the stages that all tasks share.
         notes: what a reader of the records must know.
         suite_digest: digest of the data as they are here; ``None`` for the user's own.
+        cache_limit: most GB of features that the cache may keep; ``None`` for what the environment says.
         samples: samples at 16 kHz per piece of audio, once that is surveyed.
         features: the ledger of extraction, once that is done.
         price: the upstream's cost, once that is measured.
@@ -82,13 +93,18 @@ class Bench:
     watch: Stopwatch
     notes: list[str]
     suite_digest: str | None = None
+    cache_limit: float | None = None
     samples: Mapping[str, int] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
 
 
-def prepare(options: Options) -> Bench:
+def prepare(options: Options, recorded: bool = True) -> Bench:
     """Check all names first, then the data, then the weights; nothing is encoded yet.
+
+    Args:
+        options: what the caller asks for.
+        recorded: whether a task that has a record is left as it is; otherwise all are planned.
 
     Raises:
         SlimbenchError: with what is wrong and how to mend it.
@@ -106,8 +122,10 @@ def prepare(options: Options) -> Bench:
         found = data.prepare(chosen, options.data, options.cache, workers, names)
     names = _available(found, names, options.tasks)
     seeds = range(options.seeds or chosen.seeds)
-    made = plan.make(upstream, chosen, found, names, seeds, options.results, options.cache)
-    return Bench(made, card, options.results, options.cache, device, watch, list(found.notes), found.digest)
+    results = options.results if recorded else None
+    made = plan.make(upstream, chosen, found, names, seeds, results, options.cache)
+    notes = list(found.notes)
+    return Bench(made, card, options.results, options.cache, device, watch, notes, found.digest, options.cache_limit)
 
 
 def _available(found: data.Data, names: Sequence[str], asked: Sequence[str]) -> list[str]:
@@ -128,24 +146,46 @@ def _available(found: data.Data, names: Sequence[str], asked: Sequence[str]) -> 
     return there
 
 
-def describe(options: Options) -> str:
-    """The plan as text, with hours and GB on this machine; without data from the sizes that the suite states."""
+def describe(options: Options, again: bool = False, budget: float | None = None) -> str:
+    """The plan as text, with minutes and GB on this machine; without data from the sizes that the suite states.
+
+    Args:
+        options: of the bench.
+        again: time this machine anew.
+        budget: in seconds; then also which tasks fit into it.
+    """
     chosen = suite.load(options.suite, options.protocol)
     if options.data is None and chosen.sizes:
         names = plan.choose_tasks(chosen, options.tasks)
         device = resolve_device(options.device)
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
         upstream = registry.load_upstream(options.upstream, device)
-        loads = estimate.of_suite(chosen, names, options.seeds or chosen.seeds)
+        machine = estimate.Machine(upstream, device, chosen.dtype, chosen.bootstrap, options.cache)
+        sized = estimate.of_sizes(machine, chosen, names, options.seeds or chosen.seeds, again)
         said = (
             f"no DATA: sizes of suite {chosen.name} (protocol {chosen.protocol}) as published, nothing is encoded yet"
         )
-        return "\n".join([said, estimate.describe(upstream, loads, device, chosen.dtype)])
-    made = prepare(options)
-    loads = estimate.of_plan(made.plan)
+        return "\n".join([said, sized.table(budget)])
+    made, found = expected(options, again)
     parts = [plan.describe(made.plan)]
-    if loads:
-        parts.append(estimate.describe(made.plan.upstream, loads, made.device, made.plan.suite.dtype))
+    if found.loads:
+        parts.append(found.table(budget))
     return "\n".join(parts)
+
+
+def expected(options: Options, again: bool = False) -> tuple[Bench, estimate.Expected]:
+    """A prepared bench and what it is expected to take; the cost of the upstream is then known and kept.
+
+    Args:
+        options: of the bench.
+        again: time this machine anew.
+    """
+    made = prepare(options)
+    if made.plan.todo:
+        _cost(made)
+    spent = sum(made.watch.seconds.get(stage, 0.0) for stage in ("suite", "cost"))
+    return made, estimate.of_bench(made.plan, made.device, made.cache, spent, again)
 
 
 def bench(options: Options) -> list[Record]:
@@ -154,29 +194,52 @@ def bench(options: Options) -> list[Record]:
     Raises:
         SlimbenchError: bad input; what is finished by then stays.
     """
-    run = prepare(options)
+    if options.executor == "inprocess":
+        run = prepare(options)
+        return _bench(run, nullcontext(InProcess(partial(perform, run))))
+    from harness import ray_executor
+
+    ray = ray_executor.package()
+    run = prepare(replace(options, device="cpu"))  # the GPUs are the workers'; this process encodes nothing
+    return _bench(run, ray_executor.on_cluster(ray, options, run))
+
+
+def _bench(run: Bench, place: AbstractContextManager[Executor]) -> list[Record]:
+    """Do what is to be done; the executor is there only while there is something."""
     if not run.plan.todo:
         say(f"nothing to do: {len(run.plan.tasks)} records are there")
         return [item.record for item in run.plan.tasks if item.record is not None]
     say(plan.describe(run.plan))
-    survey(run)
-    executor = InProcess(partial(perform, run))
+    with place as executor:
+        survey(run)
+        _carry_out(run, executor)
+    return [item.record or _found(run, item) for item in run.plan.tasks]
+
+
+def _carry_out(run: Bench, executor: Executor) -> None:
     with run.watch("extract"):
         executor.run([Job("encode", part=part, parts=executor.workers) for part in range(executor.workers)])
-    run.plan.store.refresh()
+    store = run.plan.store
+    store.refresh()
+    cache.keep_within(cache.limit(run.cache_limit), store, run.plan.pieces.keys())
+    run.features = _ledger(run)
     todo = run.plan.todo
     if executor.workers > 1:  # else training and scoring share what they have read
         folds = [(item.task.name, fold) for item in todo for fold, _ in outcome.folds_of(item)]
         executor.run([Job("train", name, fold) for name, fold in folds])
     executor.run([Job("score", item.task.name) for item in todo])
-    return [item.record or _found(run, item) for item in run.plan.tasks]
 
 
 def _found(run: Bench, item: TaskPlan) -> Record:
-    record = records.find(run.results, run.plan.suite.name, run.plan.upstream.name, item.task.name, item.key)
+    record = _recorded(run, item)
     if record is None:
         raise SlimbenchError(f"{run.results}: the record of {item.task.name} is gone again; repeat the command.")
     return record
+
+
+def _recorded(run: Bench, item: TaskPlan) -> Record | None:
+    """The record of a task as it lies on disk now."""
+    return records.find(run.results, run.plan.suite.name, run.plan.upstream.name, item.task.name, item.key)
 
 
 def perform(run: Bench, job: Job) -> None:
@@ -191,10 +254,37 @@ def perform(run: Bench, job: Job) -> None:
         return
     item = next(item for item in run.plan.tasks if item.task.name == job.task)
     work = run.results / ".work" / item.key
-    if job.stage == "train":
-        outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, job.fold)
-    else:
-        _score(run, item, work)
+    folds = [job.fold] if job.stage == "train" else [None, *(fold for fold, _ in outcome.folds_of(item) if fold)]
+    with ExitStack() as held:
+        for fold in folds:  # two benches that want the same records do the work once
+            held.enter_context(claims.claim(work.with_name(f"{item.key}-{fold}{claims.SUFFIX}"), wait=True))
+        if _recorded(run, item) is not None:
+            say(f"{item.task.name}: another process has made its record")
+        elif job.stage == "train":
+            _train(run, item, work, job.fold)
+        else:
+            _score(run, item, work)
+
+
+def _train(run: Bench, item: TaskPlan, work: Path, fold: int | None) -> None:
+    """One fold as a job of its own, which leaves a note of its time for the record."""
+    checkpoint = outcome.checkpoint(work, fold)
+    note = checkpoint.with_suffix(_NOTE)
+    if note.exists():
+        return
+    began, resumed = time.perf_counter(), checkpoint.exists()
+    outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, fold)
+    kept.write(note, {"seconds": time.perf_counter() - began, "resumed": resumed})
+
+
+def _with_jobs(done: Outcome, work: Path) -> Outcome:
+    """The outcome with the time of the training that jobs of their own have done, which was only read again."""
+    notes = [kept.read(file) for file in sorted(work.glob(f"*{_NOTE}"))]
+    if not notes:
+        return done
+    seconds = sum((note["seconds"] for note in notes), done.seconds["train"])
+    resumed = any(note["resumed"] for note in notes)
+    return replace(done, seconds={**done.seconds, "train": round(seconds, 3)}, resumed=resumed)
 
 
 def resolve_device(name: str) -> str:
@@ -225,6 +315,8 @@ def survey(run: Bench) -> None:
     wanted = _shorten(run, run.samples)
     run.plan = replace(run.plan, pieces=wanted)
     extract.check_lengths(wanted, run.samples, run.plan.upstream)
+    needed = extract.bytes_needed(store, wanted.values())
+    cache.keep_within(cache.limit(run.cache_limit), store, wanted.keys(), needed)
     extract.check_space(store, wanted.values())
     for note in converted:
         say(f"note: {note}")
@@ -267,12 +359,13 @@ def _cost(run: Bench) -> dict[str, Any]:
     machine = [provenance.gather()[fact] for fact in ("processor", "torch")]
     identity = digest_json([cost.VERSION, run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
     file = run.cache / "cost" / f"{identity}.json"
-    known: dict[str, Any] | None = kept.read(file)
-    if known is None:
-        say(f"measure the cost of {run.plan.upstream.name} on {run.device}")
-        with run.watch("cost"), torch.no_grad():
-            known = _measure(run, threads)
-        kept.write(file, known)
+    with claims.claim(file.with_suffix(claims.SUFFIX), wait=True):
+        known: dict[str, Any] | None = kept.read(file)
+        if known is None:
+            say(f"measure the cost of {run.plan.upstream.name} on {run.device}")
+            with run.watch("cost"), torch.no_grad():
+                known = _measure(run, threads)
+            kept.write(file, known)
     run.notes += known["notes"]
     return {name: value for name, value in known.items() if name != "notes"}
 
@@ -287,9 +380,9 @@ def _measure(run: Bench, threads: int) -> dict[str, Any]:
 
 def _score(run: Bench, item: TaskPlan, work: Path) -> None:
     """One task: train what is not trained, choose on dev, open test once, and keep the record."""
-    run.features = run.features or _ledger(run)
     run.price = run.price or _cost(run)
     done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work)
+    done = _with_jobs(done, work)
     record = recording.make(run, item, done)
     records.save(record, run.results)
     shutil.rmtree(work)

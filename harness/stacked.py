@@ -112,12 +112,10 @@ class StackedAdam:
         self.clip = clip
         self.rates = list(rates)
         self.layer_lr = layer_lr
-        kinds = ("param", "grad", "first", "second")
         self.whole = {
-            key: {kind: torch.zeros_like(p, requires_grad=False) for kind in kinds} for key, p in params.items()
+            key: {"param": p.detach(), "first": torch.zeros_like(p), "second": torch.zeros_like(p)}
+            for key, p in params.items()
         }
-        for key, param in params.items():
-            self.whole[key]["param"] = param.detach()  # shares its memory
         self.slices = {
             key: {kind: value.unbind(0) for kind, value in kinds.items()} for key, kinds in self.whole.items()
         }
@@ -126,30 +124,45 @@ class StackedAdam:
         self.counts = {key: value.unbind(0) for key, value in self.updates.items()}
 
     @torch.no_grad()
-    def step(self, grads: Mapping[str, Tensor]) -> Tensor:
-        """Clip and apply ``grads``; returns a boolean (R,): which trials were updated."""
+    def step(self, grads: Mapping[str, Tensor], trials: range | None = None) -> Tensor:
+        """Clip and apply ``grads``, which are changed; returns a boolean (R,): which trials were updated.
+
+        Args:
+            grads: of all parameters, with a leading axis of the trials.
+            trials: whose gradients they are, where these are not all; other trials stay as they are. Calls for
+                trials that are not the same may run at the same time.
+        """
+        trials = range(len(self.rates)) if trials is None else trials
         norms = [torch.linalg.vector_norm(grad, dim=tuple(range(1, grad.dim()))) for grad in grads.values()]
         norm = torch.stack(norms).square().sum(0).sqrt()
         scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-        for key, grad in grads.items():
-            torch.mul(grad, scale.view(-1, *(1,) * (grad.dim() - 1)), out=self.whole[key]["grad"])
         finite = torch.isfinite(norm)
+        good, whole = torch.stack([finite, scale == 1.0]).tolist()  # one wait for the device
+        own = _owned(grads)
+        if not all(whole):  # what is not clipped need not be read and written once more
+            for grad in own.values():
+                grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))
+        ready = {key: grad.unbind(0) for key, grad in own.items()}
         groups: dict[float, list[int]] = {}
-        for r, good in enumerate(finite.tolist()):
-            if good:
-                groups.setdefault(self.rates[r], []).append(r)
+        for place, fine in enumerate(good):
+            if fine:
+                groups.setdefault(self.rates[trials[place]], []).append(place)
         heads = [key for key in grads if key != LAYERS]
         for rate, members in groups.items():
-            self._update([(key, r) for key in heads for r in members], rate)
-            self._update([(LAYERS, r) for r in members], rate * self.layer_lr)
+            same = self.layer_lr == 1.0
+            keys = [*heads, LAYERS] if same else heads
+            self._update([(key, trials[p], ready[key][p]) for key in keys for p in members], rate)
+            if not same:
+                self._update([(LAYERS, trials[p], ready[LAYERS][p]) for p in members], rate * self.layer_lr)
         return finite
 
-    def _update(self, which: Sequence[tuple[str, int]], rate: float) -> None:
-        """One fused update of some slices (parameter, trial)."""
-        params, grads, first, second = (
-            [self.slices[key][kind][r] for key, r in which] for kind in ("param", "grad", "first", "second")
+    def _update(self, which: Sequence[tuple[str, int, Tensor]], rate: float) -> None:
+        """One fused update of some slices (parameter, trial) by their gradients."""
+        params, first, second = (
+            [self.slices[key][kind][r] for key, r, _ in which] for kind in ("param", "first", "second")
         )
-        counts = [self.counts[key][r] for key, r in which]
+        counts = [self.counts[key][r] for key, r, _ in which]
+        grads = [grad for _, _, grad in which]
         update, decay = (adam, 0.0) if self.name == "Adam" else (adamw, 0.01)
         update(
             params,
@@ -182,3 +195,14 @@ class StackedAdam:
             self.updates[key].copy_(state["updates"][key])
             self.whole[key]["first"].copy_(state["first"][key])
             self.whole[key]["second"].copy_(state["second"][key])
+
+
+def _owned(grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The gradients, each contiguous and in memory of its own: parameters that are added up may share theirs."""
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, grad in grads.items():
+        grad = grad.contiguous()
+        own[key] = grad.clone() if grad.data_ptr() in seen else grad
+        seen.add(grad.data_ptr())
+    return own

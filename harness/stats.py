@@ -34,7 +34,7 @@ def interval(metric: str, rows_per_seed: Seeds, repeats: int = 1000, seed: int =
     Raises:
         SlimbenchError: no rows, or seeds with different items.
     """
-    draws = _resampled(metric, rows_per_seed, repeats, seed)
+    draws = resampled(metric, rows_per_seed, repeats, seed)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -59,7 +59,7 @@ def paired_difference(
     """
     together = _aligned([*rows_a, *rows_b])
     rows_a, rows_b = together[: len(rows_a)], together[len(rows_a) :]
-    draws = _resampled(metric, rows_a, repeats, seed) - _resampled(metric, rows_b, repeats, seed)
+    draws = resampled(metric, rows_a, repeats, seed) - resampled(metric, rows_b, repeats, seed)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return mean_score(metric, rows_a) - mean_score(metric, rows_b), float(low), float(high)
 
@@ -69,7 +69,7 @@ def mean_score(metric: str, rows_per_seed: Seeds) -> float:
     return float(np.mean([metrics.score(metric, rows) for rows in rows_per_seed]))
 
 
-def _resampled(metric: str, rows_per_seed: Seeds, repeats: int, seed: int) -> Floats:
+def resampled(metric: str, rows_per_seed: Seeds, repeats: int, seed: int) -> Floats:
     """Mean over seeds of the score of each resample: (repeats,)."""
     aligned = _aligned(rows_per_seed)
     generator = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def _resampled(metric: str, rows_per_seed: Seeds, repeats: int, seed: int) -> Fl
 
 
 def _resampled_fold(metric: str, aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
-    """As :func:`_resampled` for the rows of one fold, whose speakers are resampled by themselves."""
+    """As :func:`resampled` for the rows of one fold, whose speakers are resampled by themselves."""
     if metrics.metric(metric).name in metrics.TRIALS:
         return _resampled_eer(metric, aligned, repeats, generator)
     cluster = _numbered([row.get("speaker") or f"\0{index}" for index, row in enumerate(aligned[0])])
@@ -96,7 +96,7 @@ def _resampled_fold(metric: str, aligned: Seeds, repeats: int, generator: np.ran
 
 
 def _resampled_eer(metric: str, aligned: Seeds, repeats: int, generator: np.random.Generator) -> Floats:
-    """As :func:`_resampled` for verification trials.
+    """As :func:`resampled` for verification trials.
 
     Speakers are resampled. A trial of two speakers counts as often as both were drawn (the product); a trial of one
     speaker as often as that one was, since two copies of a speaker count as two speakers.
@@ -105,7 +105,7 @@ def _resampled_eer(metric: str, aligned: Seeds, repeats: int, generator: np.rand
     numbers = _numbered([name for pair in sides for name in pair]).reshape(-1, 2)
     times = _times(generator, int(numbers.max()) + 1, repeats)
     scored = metrics.field(metric, aligned[0], "score")
-    curves = [_weighted_eer(*metrics.trial_arrays(rows, scored)) for rows in aligned]
+    curves = [weighted_eer(*metrics.trial_arrays(rows, scored)) for rows in aligned]
     draws = []
     for part in np.array_split(times, max(1, repeats // CHUNK)):
         first, second = part[:, numbers[:, 0]], part[:, numbers[:, 1]]
@@ -120,7 +120,7 @@ def _speakers(row: Row) -> tuple[str, str]:
     return first or f"\0{row['enrol']}", second or f"\0{row['test']}"
 
 
-def _weighted_eer(same: NDArray[np.bool_], scores: Floats) -> Callable[[Floats], Floats]:
+def weighted_eer(same: NDArray[np.bool_], scores: Floats) -> Callable[[Floats], Floats]:
     """A function from trial weights (repeats, N) to equal error rates (repeats,) in percent.
 
     The ROC is interpolated linearly between distinct scores, as :func:`harness.metrics.equal_error_rate` does. A

@@ -16,7 +16,7 @@ import yaml
 from harness import registry
 from harness.interface import Batching, SlimbenchError, Task, TrainingProtocol
 
-DTYPES = ("float16", "float32")
+DTYPES = ("float16", "bfloat16", "float32")
 OWN = "own"
 """Name of the protocol of a suite that has only one."""
 _TEXTS = {"name", "title", "about", "builder", "corpora", "digest", "dtype"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,24 @@ class Run:
         self.curves: list[list[tuple[int, float]]] = [[] for _ in trials]
         self.diverged = [False] * len(trials)
         self.skipped = torch.zeros(len(trials), dtype=torch.long)
+        self.seconds = 0.0
         self.status = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates have been made."""
+        return self.step >= self.protocol.steps
+
+    def advance(self, checkpoint: Path | None = None) -> None:
+        """The next update, and where one is due the look at dev and its checkpoint."""
+        began = time.perf_counter()
+        self.update(self.step)
+        due = self.step % self.protocol.eval_every == 0 or self.done
+        if due:
+            self.look()
+        self.seconds += time.perf_counter() - began
+        if due and checkpoint is not None:
+            self.save(checkpoint)
 
     def _load_data(self, features: FeatureSource) -> None:
         task, manifest, protocol = self.task, self.manifest, self.protocol
@@ -119,17 +137,16 @@ class Run:
             x = spec_augment(x, lengths, generator("augment", step))
         self.bank.head.train()
 
-        def gradients(trials: range) -> tuple[Tensor, ...]:
+        def trained(trials: range) -> Tensor:
             bank = self.bank.part(trials)
             output = bank(x, lengths, Noise([self.trials[r].seed for r in trials], step, self.device))
             targets = [self.targets[i] for i in indices] * len(trials)
             losses = self.task.loss(output.flatten(0, 1), lengths.repeat(len(trials)), targets, self.labels)
             total = (losses.view(len(trials), -1) * weights).sum()
-            return torch.autograd.grad(total, list(bank.params.values()))
+            grads = torch.autograd.grad(total, list(bank.params.values()))
+            return self.optimizer.step(dict(zip(bank.params, grads, strict=True)), trials)
 
-        parts = zip(*side_by_side(gradients, self.bank.parts()), strict=True)
-        updated = self.optimizer.step({key: torch.cat(part) for key, part in zip(self.bank.params, parts, strict=True)})
-        self.skipped += ~updated.cpu()
+        self.skipped += ~torch.cat(side_by_side(trained, self.bank.parts())).cpu()
         self.step = step + 1
 
     def look(self) -> None:
@@ -173,6 +190,7 @@ class Run:
                 diverged=self.diverged[r],
                 skipped=int(self.skipped[r]),
                 notes=self.notes + self._trial_notes(r),
+                seconds=self.seconds,
             )
             for r, trial in enumerate(self.trials)
         ]
@@ -202,6 +220,7 @@ class Run:
             "diverged": self.diverged,
             "skipped": self.skipped,
             "status": self.status,
+            "seconds": self.seconds,
         }
         if self.protocol.looks_on_test:
             _write({"key": self.key, "params": state["params"]}, look_file(file, self.step))
@@ -229,6 +248,7 @@ class Run:
         self.step, self.dev, self.best_step = state["step"], state["dev"], state["best_step"]
         self.curves = [[(int(step), float(value)) for step, value in curve] for curve in state["curves"]]
         self.diverged, self.skipped, self.status = state["diverged"], state["skipped"].cpu(), state["status"]
+        self.seconds = state.get("seconds", 0.0)  # checkpoints of earlier versions do not say
 
 
 def look_file(checkpoint: Path, step: int) -> Path:

@@ -33,6 +33,8 @@ class TrialResult:
         skipped: updates that were skipped since their gradient was not finite.
         notes: remarks for the record.
         fold: number of the fold that it was trained on (from 1), where there are folds.
+        seconds: what the run of this and the other trials of its fold took, from its first update to its last,
+            interruptions left out.
     """
 
     learning_rate: float
@@ -46,6 +48,7 @@ class TrialResult:
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
     fold: int | None = None
+    seconds: float = 0.0
 
     def as_row(self) -> dict[str, Any]:
         """JSON-able summary without weights; ``dev`` is null where the trial diverged."""

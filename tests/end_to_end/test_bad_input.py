@@ -171,12 +171,12 @@ def test_no_space_left(place, call, monkeypatch):
 
 
 def test_space_that_runs_out_later_is_said_and_nothing_is_lost(place, call, monkeypatch):
-    from harness import features
+    from harness import shards
 
     def full(*_args, **_kwargs):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(features, "save_file", full)
+    monkeypatch.setattr(shards, "save_file", full)
     status, errors = bench(call, place)
     assert status == 2
     assert "No space left" in errors[0]
@@ -184,12 +184,12 @@ def test_space_that_runs_out_later_is_said_and_nothing_is_lost(place, call, monk
 
 
 def test_an_interruption_says_that_the_same_command_goes_on(place, call, monkeypatch):
-    from harness import probe
+    from harness.training import Run
 
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe, "train", interrupt)
+    monkeypatch.setattr(Run, "update", interrupt)
     status, errors = bench(call, place)
     assert status == 130
     assert "same command goes on" in errors[0]

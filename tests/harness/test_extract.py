@@ -104,6 +104,22 @@ def test_batches_hold_everything_once_within_the_budget(data):
     assert extract.batches(reversed(list(wanted.values())), samples, True, 1.0) == made
 
 
+@pytest.mark.parametrize("seconds", [4.0, 48.0, 1e6])
+def test_no_batch_is_padded_by_more_than_a_twentieth_and_none_could_take_the_next_piece(data, seconds):
+    _, _, wanted = gather(data)
+    rng = np.random.default_rng(0)
+    samples = {key: int(16_000 * (0.3 + rng.gamma(3, 1.5))) for key in wanted}
+    made = [[samples[p.key] for p in batch] for batch in extract.batches(wanted.values(), samples, False, seconds)]
+    for batch, following in zip(made, [*made[1:], None], strict=True):
+        assert len(batch) * max(batch) <= 1.05 * sum(batch)
+        assert following is None or min(batch) >= max(following)
+        if following is not None:
+            more = [*batch, following[0]]
+            padded = len(more) * more[0]
+            assert padded > 1.05 * sum(more) or padded > seconds * 16_000
+    assert len(made) < len(wanted)
+
+
 def test_a_run_that_goes_on_encodes_the_same_batches(data, tmp_path, monkeypatch):
     monkeypatch.setattr(extract, "BATCH_SECONDS", 2.0)
     whole, keys = encode(data, tmp_path / "whole")
@@ -113,7 +129,7 @@ def test_a_run_that_goes_on_encodes_the_same_batches(data, tmp_path, monkeypatch
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(args)
-        real(*args)
+        return real(*args)
 
     monkeypatch.setattr(extract, "_encode", broken)
     with pytest.raises(KeyboardInterrupt):
@@ -207,7 +223,7 @@ def test_no_space_is_found_before_anything_is_encoded(data, tmp_path, monkeypatc
 
 def test_nothing_is_encoded_and_no_space_needed_when_all_is_there(data, tmp_path, monkeypatch):
     encode(data, tmp_path / "cache")
-    monkeypatch.setattr(extract, "_run", None)
+    monkeypatch.setattr(extract, "_encode", None)
     monkeypatch.setattr(extract.shutil, "disk_usage", None)
     store, _ = encode(data, tmp_path / "cache")
     extract.check_space(store, gather(data)[2].values())

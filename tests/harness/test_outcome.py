@@ -8,6 +8,7 @@ from downstreams.asv import ASV
 from harness import outcome
 from harness.interface import Labels, SlimbenchError
 from harness.plan import TaskPlan
+from harness.trials import TrialResult
 
 
 def item():
@@ -49,3 +50,8 @@ def test_nothing_left_is_an_error():
 def test_checkpoints_of_folds_lie_apart():
     names = [outcome.checkpoint(Path("w"), fold) for fold in (None, 1, 2)]
     assert len(set(names)) == 3
+
+
+def test_the_seconds_of_training_are_those_of_the_runs_not_of_their_trials():
+    made = [TrialResult(1e-3, seed, [], 1, 0.0, [], {}, fold=fold, seconds=fold) for fold in (1, 2) for seed in (0, 1)]
+    assert outcome.training_seconds(made) == 3.0

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from downstreams.ic import IC
 from downstreams.ks import KS
 from downstreams.pr import PR
 from downstreams.sid import SID
-from harness import metrics
+from harness import metrics, training
 from harness.interface import SlimbenchError
 from harness.probe import ProbeTrial, predict, predict_all, train
 
@@ -87,6 +88,21 @@ def test_a_killed_run_goes_on_to_the_same_bits(task, when, tmp_path):
         same(a, b)
         assert a.notes == b.notes
     assert [p.name for p in file.parent.iterdir()] == ["run.pt"]
+
+
+def test_seconds_add_up_over_interruptions(tmp_path, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))  # each step lasts a second
+    what, file = setting(KS), tmp_path / "run.pt"
+
+    def kill(step, total, text):
+        if step == 7:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(*what, TRIALS, checkpoint=file, progress=kill)
+    assert {result.seconds for result in train(*what, TRIALS, checkpoint=file)} == {12.0}
+    assert {result.seconds for result in train(*what, TRIALS, checkpoint=file)} == {12.0}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("writer failed\nstack"), OSError(28, "No space left on device")])

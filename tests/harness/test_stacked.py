@@ -53,7 +53,7 @@ def test_state_restores_the_trajectory():
         value.data.copy_(first[key].data)
     two.load(one.state())
     for grad in grads[2:]:
-        one.step(grad)
+        one.step({key: value.clone() for key, value in grad.items()})  # a step clips them in place
         two.step(grad)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -67,3 +67,31 @@ def test_layers_start_uniform():
 def test_heads_with_running_statistics_are_refused():
     with pytest.raises(SlimbenchError, match="BatchNorm1d"):
         build_bank([nn.BatchNorm1d(3)], num_states=1, device="cpu")
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e3])
+def test_parameters_whose_gradients_are_one_tensor_are_clipped_once(clip):
+    shape = {LAYERS: (2, 3), "head.a": (2, 4), "head.b": (2, 4)}
+    grads = {LAYERS: torch.randn(2, 3), "head.a": (same := torch.randn(2, 4)), "head.b": same}
+    moments = []
+    for given in ({key: grad.clone() for key, grad in grads.items()}, grads):
+        optimizer = StackedAdam("Adam", {key: torch.zeros(size) for key, size in shape.items()}, [0.1, 0.2], clip)
+        optimizer.step(given)
+        moments.append(optimizer.state()["first"])
+    for key, apart in moments[0].items():
+        assert torch.equal(apart, moments[1][key])
+
+
+def test_a_step_of_some_trials_is_that_of_all_and_leaves_the_others():
+    def bank():
+        draw = torch.Generator().manual_seed(1)
+        return {LAYERS: torch.randn(4, 3, generator=draw), "head.a": torch.randn(4, 5, generator=draw)}
+
+    grads = {key: torch.randn_like(value) for key, value in bank().items()}
+    rates, whole, parts = [0.1, 0.2, 0.1, 0.3], bank(), bank()
+    StackedAdam("Adam", whole, rates, 1.0).step({key: grad.clone() for key, grad in grads.items()})
+    optimizer = StackedAdam("Adam", parts, rates, 1.0)
+    optimizer.step({key: grad[1:3].t().contiguous().t() for key, grad in grads.items()}, range(1, 3))  # any strides
+    for key, value in parts.items():
+        assert torch.equal(value[1:3], whole[key][1:3])
+        assert torch.equal(value[[0, 3]], bank()[key][[0, 3]])

@@ -73,7 +73,7 @@ def test_weighted_equal_error_rate_counts_each_trial_as_often_as_its_weight():
     scores, same, _ = verification(generator, count=80)
     scores = np.round(scores, 1)
     weights = generator.integers(0, 4, (5, 80))
-    rates = stats._weighted_eer(same, scores)(weights.astype(float))
+    rates = stats.weighted_eer(same, scores)(weights.astype(float))
     for rate, weight in zip(rates, weights, strict=True):
         assert rate == pytest.approx(metrics.equal_error_rate(same.repeat(weight), scores.repeat(weight)))
 

@@ -10,6 +10,8 @@ from harness.interface import Manifest, Trial, Utterance
 class ToyFeatures:
     """Features in memory; state ``telling`` holds the label's direction, the other states are noise."""
 
+    stored = True
+
     def __init__(self, manifest, num_states=3, width=10, frames=(20, 40), telling=1, noise=1.0):
         self.num_states, self.width, self.frame_ms = num_states, width, 20.0
         draw = torch.Generator().manual_seed(0)
@@ -31,6 +33,9 @@ class ToyFeatures:
 
     def frames(self, utterance_id):
         return self.store[utterance_id]
+
+    def fetch(self, ids):
+        return [self.frames(name) for name in ids]
 
     def num_frames(self, utterance_id):
         return self.store[utterance_id].shape[1]

@@ -1,0 +1,209 @@
+"""Where the frames that tasks read come from: from the disk, or from the upstream each time.
+
+Tasks that read the same audio share its stored frames, so the choice is one for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from harness.features import FeatureStore
+from harness.identity import digest_json
+from harness.interface import SPLITS, Manifest, Split, TrainingProtocol
+
+Asked = Literal["auto", "cache", "stream"]
+ASKED: tuple[Asked, ...] = get_args(Asked)
+"""What ``--frames`` takes."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one task wants of the frames.
+
+    Attributes:
+        task: its name.
+        audio: what names its audio; tasks with the same name share stored frames.
+        bytes: of the frames that the store lacks; those of other tasks with the same audio are the same ones.
+        seconds: of distinct audio.
+        encode: seconds of audio to encode where frames are streamed: all updates, looks at dev, one test.
+        train: the part of ``encode`` for the updates.
+        order: tasks with the same order ask for the same utterances at the same update.
+    """
+
+    task: str
+    audio: str
+    bytes: float
+    seconds: float
+    encode: float
+    train: float
+    order: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is to decide by.
+
+    Attributes:
+        disk: bytes that are free where the store is, less what must stay free.
+        cap: bytes that the store may still grow by, where the user has set a limit.
+        memory: bytes of states that streaming may keep in memory.
+        device: name of the device that encodes.
+        speed: seconds of audio that it encodes per second, where that was measured.
+        reading: bytes per second that the disk delivers, where that was measured.
+    """
+
+    disk: float
+    cap: float | None = None
+    memory: float = 0.0
+    device: str = "cpu"
+    speed: float | None = None
+    reading: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where a task's frames come from.
+
+    Attributes:
+        way: from the store, or encoded on demand.
+        why: one sentence.
+        passes: how often the audio of this task and those that share it goes through the upstream in all.
+        together: the tasks, this one included, that are trained in step so that they share encodings.
+    """
+
+    way: Literal["cache", "stream"]
+    why: str
+    passes: float
+    together: tuple[str, ...]
+
+
+def demand(
+    task: str,
+    protocol: TrainingProtocol,
+    train: Sequence[tuple[str, float]],
+    others: Mapping[Split, float],
+    missing: float,
+    audio: str | None = None,
+) -> Demand:
+    """The demand of a task that reads frames.
+
+    Args:
+        task: its name.
+        protocol: how it is trained.
+        train: content key and seconds of every training utterance in the manifest's order.
+        others: seconds of dev and test audio.
+        missing: bytes of frames that the store lacks.
+        audio: what names its audio; by default its content keys.
+    """
+    seconds = sum(length for _, length in train)
+    updates = protocol.steps * protocol.accumulate * min(protocol.batch, len(train)) / max(1, len(train)) * seconds
+    looks = -(-protocol.steps // protocol.eval_every)
+    dev, test = others.get("dev", 0.0), others.get("test", 0.0)
+    keys = [key for key, _ in train]
+    batching = [protocol.batching, protocol.batch, protocol.accumulate, protocol.drop_last, protocol.balanced]
+    own = task if protocol.batching == "windows" or protocol.balanced else ""  # drawn by the task's own labels
+    return Demand(
+        task,
+        digest_json([sorted(keys), dev, test]) if audio is None else audio,
+        missing,
+        seconds + dev + test,
+        updates + looks * dev + test,
+        updates,
+        digest_json([keys, batching, own]),
+    )
+
+
+def of_manifest(
+    task: str, protocol: TrainingProtocol, table: Manifest, keys: Mapping[str, str], store: FeatureStore
+) -> Demand:
+    """The demand of a task that reads frames, from its manifest.
+
+    Args:
+        task: its name.
+        protocol: how it is trained.
+        table: its utterances.
+        keys: content key of the audio per utterance id.
+        store: what it has need not be stored.
+    """
+    train = [(keys[row.id], row.seconds) for row in table.split("train")]
+    others: dict[Split, float] = {split: sum(row.seconds for row in table.split(split)) for split in SPLITS[1:]}
+    distinct = {keys[row.id]: row.seconds for row in table.utterances}
+    lacking = [seconds for key, seconds in distinct.items() if not store.has(key, frames=True)]
+    return demand(task, protocol, train, others, sum(store.bytes_needed(seconds, frames=True) for seconds in lacking))
+
+
+def choose(demands: Sequence[Demand], room: Room, asked: Asked = "auto") -> dict[str, Choice]:
+    """Cache or stream, per task that reads frames.
+
+    The audio that would be encoded most often comes into the store first, as long as there is room.
+
+    Args:
+        demands: of the tasks that read frames.
+        room: disk, memory and device.
+        asked: what the user wants; ``auto`` decides by the room.
+    """
+    groups: dict[str, list[Demand]] = {}
+    for one in demands:
+        groups.setdefault(one.audio, []).append(one)
+    left = room.disk if room.cap is None else min(room.disk, room.cap)
+    chosen: dict[str, Choice] = {}
+    for group in sorted(groups.values(), key=lambda group: -_passes(group, room)):
+        way, why = _way(group, left, room, asked)
+        if way == "cache":
+            left -= max(one.bytes for one in group)
+        for one in group:
+            same = tuple(other.task for other in group if other.order == one.order)
+            together = same if way == "stream" else (one.task,)
+            chosen[one.task] = Choice(way, why, 1.0 if way == "cache" else _passes(group, room), together)
+    return {one.task: chosen[one.task] for one in demands}
+
+
+def _way(group: Sequence[Demand], left: float, room: Room, asked: Asked) -> tuple[Literal["cache", "stream"], str]:
+    needed = max(one.bytes for one in group)
+    size = f"{needed / 1e9:.1f} GB of frames"
+    cost = _cost(group, room)
+    if asked == "cache":
+        return "cache", f"--frames cache asks for it; the store grows by {size}."
+    if asked == "stream":
+        return "stream", f"--frames stream asks for it; {cost}."
+    if needed > left:
+        limit = "limit of the cache" if room.cap is not None and room.cap < room.disk else "free disk"
+        return "stream", f"{size} do not fit into {max(0.0, left) / 1e9:.1f} GB of {limit}; {cost}."
+    if room.speed and room.reading and needed:
+        reading, encoding = needed / room.reading, max(one.seconds for one in group) / room.speed
+        if 2 * encoding < reading:
+            return "stream", (
+                f"{room.device} encodes the audio in {encoding:.0f} s, while the disk takes {reading:.0f} s to read "
+                f"its {size}; {cost}."
+            )
+    return "cache", f"{size} fit into {left / 1e9:.1f} GB of disk; when streaming, {cost}."
+
+
+def _passes(group: Sequence[Demand], room: Room) -> float:
+    """How often the audio of a group is encoded when it is streamed; once where all states stay in memory."""
+    if max(one.bytes for one in group) <= room.memory:
+        return 1.0
+    orders: dict[str, float] = {}
+    for one in group:
+        orders[one.order] = max(orders.get(one.order, 0.0), one.train)
+    rest = sum(one.encode - one.train for one in group)
+    return (sum(orders.values()) + rest) / max(max(one.seconds for one in group), 1e-9)
+
+
+def _cost(group: Sequence[Demand], room: Room) -> str:
+    passes = _passes(group, room)
+    names = " and ".join(one.task for one in group)
+    if passes == 1.0:
+        return f"all states stay in memory, so {names} encode the audio once"
+    text = f"{names} encode{'s' if len(group) == 1 else ''} the audio {passes:.0f} times"
+    if len(group) > 1:
+        shared = len({one.order for one in group}) < len(group)
+        text += (
+            ", in one pass for those with the same batches" if shared else ", each for itself as their batches differ"
+        )
+    if room.speed:
+        hours = passes * max(one.seconds for one in group) / room.speed / 3600
+        text += f", about {hours:.1f} h on {room.device}"
+    return text
