@@ -72,6 +72,9 @@ lint: .venv/.ready ## check style and types
 report: .venv/.ready ## write tables and figures from the records in RESULTS
 	@$(RUN) report --results '$(RESULTS)'
 
+leaderboard: report ## the report, and a page of it with the published rows: RESULTS/site/index.html
+	@$(RUN) site --results '$(RESULTS)'
+
 results: .venv/.ready ## list the records in RESULTS
 	@$(RUN) results --results '$(RESULTS)'
 
