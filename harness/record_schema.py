@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cost.superb_lengths import BUCKETS
+from harness.superb_lengths import BUCKETS
 
 SCHEMA = 1
 """Version of the record layout; a reader refuses any other."""

@@ -13,9 +13,9 @@ from harness.cards import Card
 from harness.cost.macs import Macs, count_macs, count_superb_macs, noise
 from harness.cost.memory import peak_memory
 from harness.cost.packed import packed_weights
-from harness.cost.superb_lengths import BUCKETS
 from harness.identity import weight_files
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
+from harness.superb_lengths import BUCKETS
 
 __all__ = [
     "VERSION", "Macs", "bytes_on_disk", "count_macs", "count_parameters", "count_superb_macs", "measure",

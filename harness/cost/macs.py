@@ -17,8 +17,8 @@ from torch import Tensor
 
 from harness.cost.meter import Meter, Weights, plain_kernels
 from harness.cost.shapes import Shape, ShapeMeter
-from harness.cost.superb_lengths import BUCKETS
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
+from harness.superb_lengths import BUCKETS
 
 
 @dataclass(frozen=True)

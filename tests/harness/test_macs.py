@@ -347,7 +347,7 @@ def test_lengths_have_values():
 
 
 def test_superbs_utterances_are_those_of_its_profiler():
-    from harness.cost.superb_lengths import BUCKETS as LENGTHS
+    from harness.superb_lengths import BUCKETS as LENGTHS
 
     lengths = [length for bucket in LENGTHS.values() for length in bucket]
     assert [len(bucket) for bucket in LENGTHS.values()] == [8] * 4

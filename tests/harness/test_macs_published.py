@@ -5,8 +5,8 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 from harness import cost
-from harness.cost.superb_lengths import BUCKETS
 from harness.interface import HiddenStates
+from harness.superb_lengths import BUCKETS
 
 PROFILER = 1_669_156_022_848  # HuBERT base in the README of the leaderboard's profiling tool
 
