@@ -59,6 +59,15 @@ class Case:
         """The states of an utterance (L, T, D), as a feature source gives them."""
         return self.states[int(utterance[1:])]
 
+    @property
+    def stored(self) -> bool:
+        """The states are there."""
+        return True
+
+    def fetch(self, ids: Sequence[str]) -> list[Tensor]:
+        """The states of some utterances."""
+        return [self.frames(utterance) for utterance in ids]
+
     def num_frames(self, utterance: str) -> int:
         """T of an utterance."""
         return self.frames(utterance).shape[1]
