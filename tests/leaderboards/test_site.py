@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import hostile
+import hostile_text as hostile
 import pytest
 from fake_records import SCORES, STUDENTS, TASKS, UPSTREAMS, build
 from hypothesis import given

@@ -3,7 +3,7 @@
 import json
 
 import chrome
-import hostile
+import hostile_text as hostile
 import pytest
 from fake_records import SCORES, UPSTREAMS, build
 
