@@ -72,7 +72,8 @@ lint: .venv/.ready ## check style and types
 report: .venv/.ready ## write tables and figures from the records in RESULTS
 	@$(RUN) report --results '$(RESULTS)'
 
-leaderboard: report ## the report, and a page of it with the published rows: RESULTS/site/index.html
+leaderboard: .venv/.ready ## a page of records and published rows, RESULTS/site/index.html, and the report of the records
+	@if ls '$(RESULTS)'/*/*/*.json >/dev/null 2>&1; then $(RUN) report --results '$(RESULTS)'; fi
 	@$(RUN) site --results '$(RESULTS)'
 
 results: .venv/.ready ## list the records in RESULTS
