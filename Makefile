@@ -14,6 +14,8 @@ DEVICE ?= auto
 RESULTS ?= results
 CACHE ?= cache
 CACHE_LIMIT ?=
+FRAMES ?= auto
+COMPUTE ?=
 BUDGET ?=
 EXECUTOR ?= inprocess
 WORKERS ?=
@@ -23,7 +25,8 @@ RUN := $(BIN)/python -m harness
 OPTIONS = $(if $(UPSTREAM),--upstream '$(UPSTREAM)') --suite '$(SUITE)' --device '$(DEVICE)' \
 	--results '$(RESULTS)' --cache '$(CACHE)' \
 	$(if $(DATA),--data '$(DATA)') $(if $(PROTOCOL),--protocol '$(PROTOCOL)') $(if $(TASKS),--tasks '$(TASKS)') $(if $(SEEDS),--seeds '$(SEEDS)') \
-	$(if $(BUDGET),--budget '$(BUDGET)') $(if $(CACHE_LIMIT),--cache-limit '$(CACHE_LIMIT)')
+	$(if $(BUDGET),--budget '$(BUDGET)') $(if $(CACHE_LIMIT),--cache-limit '$(CACHE_LIMIT)') \
+	--frames '$(FRAMES)' $(if $(COMPUTE),--compute '$(COMPUTE)')
 
 help: ## this text
 	@echo 'make VERB [VARIABLE=value ...], for example: make bench UPSTREAM=distilled_wavlm'
@@ -41,6 +44,8 @@ help: ## this text
 	@echo '  CACHE     folder of data and features, safe to delete ($(CACHE))'
 	@echo '  BUDGET    hours (2) or minutes (30m): the cheapest tasks that fit, by the plan'
 	@echo '  CACHE_LIMIT  most GB of features to keep, least recently used go first'
+	@echo '  FRAMES    cache or stream: from the disk, or encoded on demand ($(FRAMES): as they fit)'
+	@echo '  COMPUTE   float32 or bfloat16, the precision of the upstream'\''s products (bfloat16 on CUDA)'
 	@echo '  EXECUTOR  who does the jobs of bench: inprocess, or ray, a cluster ($(EXECUTOR))'
 	@echo '  WORKERS   jobs at once on Ray (as many as the cluster can do)'
 

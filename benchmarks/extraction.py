@@ -160,7 +160,7 @@ def pipeline(
 ) -> None:
     """Extract into a store that is thrown away."""
     cache = Path(tempfile.mkdtemp(dir=folder))
-    extract.extract(upstream, FeatureStore(cache, upstream, dtype), wanted, samples, device, compute=compute)
+    extract.extract(upstream, FeatureStore(cache, upstream, dtype, compute), wanted, samples, device)
     wait(device)
     shutil.rmtree(cache)
 

@@ -128,24 +128,43 @@ def keep_within(limit: float | None, store: FeatureStore, keys: Collection[str],
     """
     if limit is None:
         return 0
-    needed = store.shards_of(set(keys))
     with store.alone() as mine:
-        own = held(store.folder)
-        staying = sum(shard.size for shard in own if shard.file.name in needed)
-        idle = [shard for shard in own if mine and shard.file.name not in needed]
-        busy = sum(shard.size for shard in own) - staying - sum(shard.size for shard in idle)
-        for folder in folders(store.folder.parent.parent):
-            if folder == store.folder:
-                continue
-            theirs = held(folder)
-            if in_use(folder):
-                busy += sum(shard.size for shard in theirs)
-            else:
-                idle += theirs
+        staying, busy, idle = _shares(store, keys, mine)
         if coming and staying + busy + coming > limit:
             raise SlimbenchError(_too_small(limit, store.folder, staying, busy, coming))
         excess = staying + busy + coming + sum(shard.size for shard in idle) - limit
         return _delete(_oldest(idle, excess), store)
+
+
+def growth(limit: float, store: FeatureStore, keys: Collection[str]) -> float:
+    """Bytes that a run can write within a limit, once all that may be deleted for it is.
+
+    Args:
+        limit: bytes that the stores of the cache may take.
+        store: that of the run.
+        keys: the audio that the run needs.
+    """
+    with store.alone() as mine:
+        staying, busy, _ = _shares(store, keys, mine)
+    return max(0.0, limit - staying - busy)
+
+
+def _shares(store: FeatureStore, keys: Collection[str], mine: bool) -> tuple[int, int, list[Held]]:
+    """Bytes that a run needs, bytes that other runs may need, and the shards that may be deleted."""
+    needed = store.shards_of(set(keys))
+    own = held(store.folder)
+    staying = sum(shard.size for shard in own if shard.file.name in needed)
+    idle = [shard for shard in own if mine and shard.file.name not in needed]
+    busy = sum(shard.size for shard in own) - staying - sum(shard.size for shard in idle)
+    for folder in folders(store.folder.parent.parent):
+        if folder == store.folder:
+            continue
+        theirs = held(folder)
+        if in_use(folder):
+            busy += sum(shard.size for shard in theirs)
+        else:
+            idle += theirs
+    return staying, busy, idle
 
 
 def _too_small(limit: float, folder: Path, staying: float, busy: float, coming: float) -> str:

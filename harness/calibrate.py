@@ -89,7 +89,7 @@ def calibrate(
     entries: dict[str, Any] = {} if again else dict(kept.read(machine.file) or {})
     names = {load.name: _head_key(machine, load) for load in loads}
     coding = f"encoding {machine.dtype} {'sizes' if wanted is None else 'data'}"
-    encode = any(load.missing for load in loads)
+    encode = any(load.missing or load.streamed for load in loads)
     if "macs" not in entries:
         _keep(machine, entries, "macs", _macs(machine.upstream))
     machine.cache.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,17 @@ def _add_bench(verbs: Any) -> None:
         "--cache-limit", type=float, metavar="GB", help="most that features may take (default: SLIMBENCH_CACHE_GB)"
     )
     common.add_argument(
+        "--frames",
+        choices=("auto", "cache", "stream"),
+        default="auto",
+        help="frames from the disk, or encoded on demand (default: as they fit)",
+    )
+    common.add_argument(
+        "--compute",
+        choices=("float32", "bfloat16"),
+        help="precision of the upstream's products (default: bfloat16 on CUDA, else float32)",
+    )
+    common.add_argument(
         "--budget", metavar="HOURS", help="only what fits into so many hours, or minutes as in 30m, cheapest first"
     )
     common.add_argument("--calibrate", action="store_true", help="time this machine anew for the plan")
@@ -231,8 +242,9 @@ def _options(options: argparse.Namespace) -> Any:
     given = {
         name: getattr(options, name) for name in ("upstream", "suite", "data", "seeds", "device", "threads", "protocol")
     }
+    given |= {name: getattr(options, name) for name in ("frames", "compute", "cache_limit")}
     given |= {name: getattr(options, name) for name in ("executor", "workers") if hasattr(options, name)}
-    return Options(**given, tasks=tasks, results=options.results, cache=options.cache, cache_limit=options.cache_limit)
+    return Options(**given, tasks=tasks, results=options.results, cache=options.cache)
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -57,7 +57,7 @@ def time_encoding(
 
 def _timed(upstream: Upstream, wanted: Mapping[str, extract.Piece], device: str, dtype: str, folder: Path) -> Encoding:
     stated = {key: round(piece.utterance.seconds * SAMPLE_RATE) for key, piece in wanted.items()}
-    batches = extract.batches(wanted.values(), stated, not upstream.batch_invariant, extract.BATCH_SECONDS)
+    batches = extract.batches(wanted.values(), stated, not upstream.batch_invariant, extract.batch_seconds(device))
     middle = [batches[len(batches) // 2]]
     began = time.perf_counter()
     samples = _survey(middle, folder / "first.json")

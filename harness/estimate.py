@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import budget, forecast, kept
 from harness.calibrate import Calibration, Machine, calibrate
+from harness.extract import free_bytes
 from harness.forecast import Once
+from harness.frames import Asked, Choice, Room
 from harness.loads import Load, of_plan, of_suite
 from harness.plan import Plan
 from harness.processes import since_start
+from harness.stream import memory_bound
 from harness.suite import Suite
 
 __all__ = ["Expected", "Machine", "keep_report_seconds", "of_bench", "of_sizes", "report_seconds"]
@@ -29,12 +32,14 @@ class Expected:
         loads: what its tasks ask for.
         found: how fast the machine is.
         once: what it takes besides its tasks.
+        frames: where frames come from, for every task that reads them.
     """
 
     machine: Machine
     loads: list[Load]
     found: Calibration
     once: Once
+    frames: Mapping[str, Choice]
 
     def table(self, seconds: float | None = None) -> str:
         """As text; with a budget in seconds also which tasks fit into it."""
@@ -46,7 +51,15 @@ class Expected:
         return "\n".join(lines)
 
 
-def of_sizes(machine: Machine, chosen: Suite, names: Sequence[str], seeds: int, again: bool = False) -> Expected:
+def of_sizes(
+    machine: Machine,
+    chosen: Suite,
+    names: Sequence[str],
+    seeds: int,
+    again: bool = False,
+    asked: Asked = "auto",
+    limit: float | None = None,
+) -> Expected:
     """What a bench is expected to take on data that are not here, by the sizes that the suite states.
 
     Args:
@@ -55,13 +68,16 @@ def of_sizes(machine: Machine, chosen: Suite, names: Sequence[str], seeds: int, 
         names: tasks.
         seeds: of every learning rate.
         again: time everything anew.
+        asked: where frames are to come from.
+        limit: bytes that features may take.
     """
     start = since_start()
-    loads = of_suite(chosen, names, seeds, machine.upstream)
+    room = Room(free_bytes(machine.cache), limit, memory_bound(), machine.device)
+    loads, ways = of_suite(chosen, names, seeds, machine.upstream, room, asked)
     found = calibrate(machine, loads, again=again)
     audio = {key: seconds for load in loads for key, seconds in load.audio.items()}
     check = sum(audio.values()) * found.encoding.check if found.encoding is not None else 0.0
-    return Expected(machine, loads, found, Once(start, check, report_seconds(machine.cache)))
+    return Expected(machine, loads, found, Once(start, check, report_seconds(machine.cache)), ways)
 
 
 def of_bench(made: Plan, device: str, cache: Path, spent: float = 0.0, again: bool = False) -> Expected:
@@ -78,11 +94,11 @@ def of_bench(made: Plan, device: str, cache: Path, spent: float = 0.0, again: bo
     machine = Machine(made.upstream, device, made.suite.dtype, made.suite.bootstrap, cache)
     loads = of_plan(made)
     missing = {key: piece for key, piece in made.pieces.items() if not made.store.has(key, piece.frames)}
-    found = calibrate(machine, loads, missing, again)
+    found = calibrate(machine, loads, missing or made.pieces, again)  # what streams is encoded though it is there
     known = set(kept.read(cache / "audio.json") or {})
     unchecked = sum(piece.utterance.seconds for key, piece in made.pieces.items() if key not in known)
     check = unchecked * found.encoding.check if found.encoding is not None else 0.0
-    return Expected(machine, loads, found, Once(start, check, report_seconds(cache)))
+    return Expected(machine, loads, found, Once(start, check, report_seconds(cache)), made.frames)
 
 
 def report_seconds(cache: Path) -> float:

@@ -27,7 +27,7 @@ from harness.survey import Piece, check_lengths, survey
 
 __all__ = [
     "BATCH_SECONDS", "PADDING", "Piece", "batch_seconds", "batches", "bytes_needed", "check_lengths", "check_space",
-    "check_upstream", "compute_type", "extract", "key_of", "missing", "pieces", "survey",
+    "check_upstream", "compute_type", "extract", "free_bytes", "key_of", "missing", "pieces", "survey",
 ]  # fmt: skip
 
 BATCH_SECONDS = 48.0
@@ -97,12 +97,19 @@ def check_space(store: FeatureStore, wanted: Iterable[Piece]) -> None:
     if not needed:
         return
     store.folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(store.folder).free
-    if needed + _RESERVE > free:
+    free = free_bytes(store.folder)
+    if needed > free:
         raise SlimbenchError(
             f"{store.folder}: the features need about {needed / 1e6:.0f} MB but only {free / 1e6:.0f} MB are free on "
-            "that disk; make room there, or name a folder on another disk (make: CACHE=..., slimbench: --cache)."
+            "that disk; make room there, name a folder on another disk (make: CACHE=..., slimbench: --cache), or have "
+            "frames encoded on demand (make: FRAMES=stream, slimbench: --frames stream)."
         )
+
+
+def free_bytes(folder: Path) -> float:
+    """Bytes that features may take on a folder's disk; the folder need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free - _RESERVE
 
 
 def batches(
@@ -144,7 +151,6 @@ def extract(
     device: str,
     part: int = 0,
     parts: int = 1,
-    compute: str = "float32",
     workers: int | None = None,
 ) -> None:
     """Encode what the store lacks of ``wanted``, batch by batch; every batch is kept as soon as it is done.
@@ -159,7 +165,6 @@ def extract(
         device: torch device.
         part: of all batches, every ``parts``-th from this one on is encoded here.
         parts: how many processes share the work.
-        compute: precision of products, see :func:`compute_type`; it must be part of the store's key.
         workers: threads that decode; by default one per core.
 
     Raises:
@@ -170,11 +175,11 @@ def extract(
     if not todo:
         return
     sweep(store.folder)
-    check_upstream(upstream, device, compute)
+    check_upstream(upstream, device, store.compute)
     planned = batches(wanted.values(), samples, not upstream.batch_invariant, batch_seconds(device))[part::parts]
     due = [batch for batch in planned if any(piece.key in todo for piece in batch)]
     total = sum(samples[piece.key] for batch in due for piece in batch if piece.key in todo) / SAMPLE_RATE
-    encoder, guard = Encoder(upstream, device, store.dtype, compute), threading.Lock()
+    encoder, guard = Encoder(upstream, device, store.dtype, store.compute), threading.Lock()
     with (
         Progress(f"encode with {upstream.name}", total, "s audio") as progress,
         Ahead(due, samples, store, guard, encoder.pinned, workers) as ahead,
@@ -224,7 +229,7 @@ class _Keep:
             for encoded in self._encoded:
                 encoded.wait()
                 batch, left = left[: len(encoded.counts)], left[len(encoded.counts) :]
-                self._check(batch, encoded)
+                check_states(self._upstream, self._store.dtype, batch, encoded)
                 counts = dict(zip((piece.key for piece in batch), encoded.counts.tolist(), strict=True))
                 kept = [piece.key for piece in batch if piece.frames]
                 frames |= {key: encoded.frames[row, :, : counts[key]] for row, key in enumerate(kept)}
@@ -232,20 +237,35 @@ class _Keep:
             with self._guard:
                 self._store.save(entries, torch.cat([encoded.means for encoded in self._encoded]), frames, self._took)
 
-    def _check(self, batch: Sequence[Piece], encoded: Encoded) -> None:
-        name, counts = self._upstream.name, encoded.counts
-        if int(counts.min()) < 1 or int(counts.max()) > encoded.longest:
+
+def check_states(
+    upstream: Upstream, dtype: torch.dtype, batch: Sequence[Piece], encoded: Encoded, every: bool = False
+) -> None:
+    """See that the states of a batch are numbers, fit the precision of stored frames, and have a length.
+
+    Args:
+        upstream: that made them.
+        dtype: of stored frames.
+        batch: the audio.
+        encoded: its states.
+        every: whether frames of all audio are used, not only where they are stored.
+
+    Raises:
+        SlimbenchError: they do not.
+    """
+    name, counts = upstream.name, encoded.counts
+    if int(counts.min()) < 1 or int(counts.max()) > encoded.longest:
+        raise SlimbenchError(
+            f"upstream {name}: frame counts {counts.tolist()} do not fit its states of {encoded.longest} frames; "
+            "mend its adapter."
+        )
+    stored = encoded.peaks.to(dtype)
+    for piece, peak, kept in zip(batch, encoded.peaks.tolist(), stored.isfinite().tolist(), strict=True):
+        if not peak < float("inf"):
+            raise SlimbenchError(f"{piece.where}: {name} makes states of it that are no numbers; look at both.")
+        if (piece.frames or every) and not kept:
+            said = str(dtype).removeprefix("torch.")
             raise SlimbenchError(
-                f"upstream {name}: frame counts {counts.tolist()} do not fit its states of {encoded.longest} frames; "
-                "mend its adapter."
+                f"{piece.where}: states of {name} reach {peak:.3g}, beyond {said}; write `dtype: float32` into the "
+                "suite file."
             )
-        stored = encoded.peaks.to(self._store.dtype)
-        for piece, peak, kept in zip(batch, encoded.peaks.tolist(), stored.isfinite().tolist(), strict=True):
-            if not peak < float("inf"):
-                raise SlimbenchError(f"{piece.where}: {name} makes states of it that are no numbers; look at both.")
-            if piece.frames and not kept:
-                dtype = str(self._store.dtype).removeprefix("torch.")
-                raise SlimbenchError(
-                    f"{piece.where}: states of {name} reach {peak:.3g}, beyond {dtype}; write `dtype: float32` into "
-                    "the suite file."
-                )

@@ -65,9 +65,14 @@ class Ledger:
         return self.encoded_seconds / self.distinct_seconds if self.distinct_seconds else 1.0
 
 
-def settings(dtype: str) -> dict[str, Any]:
-    """The settings of extraction that are part of every key."""
-    return {"extraction": EXTRACTION_VERSION, "dtype": dtype}
+def settings(dtype: str, compute: str = "float32") -> dict[str, Any]:
+    """The settings of extraction that are part of every key.
+
+    Args:
+        dtype: in which frames are stored.
+        compute: precision of products (:func:`harness.encoding.compute_type`); float32 is not mentioned.
+    """
+    return {"extraction": EXTRACTION_VERSION, "dtype": dtype, **({} if compute == "float32" else {"compute": compute})}
 
 
 class FeatureStore:
@@ -79,15 +84,17 @@ class FeatureStore:
         cache: the cache folder; the store is ``<cache>/features/<16 hex digits>``.
         upstream: its fingerprint, not its name, makes the key.
         dtype: stored precision of frames, ``float16``, ``bfloat16`` or ``float32``.
+        compute: precision of the upstream's products, ``float32`` or ``bfloat16``.
 
     Raises:
         SlimbenchError: a shard is damaged.
     """
 
-    def __init__(self, cache: Path, upstream: Upstream, dtype: str = "float16") -> None:
+    def __init__(self, cache: Path, upstream: Upstream, dtype: str = "float16", compute: str = "float32") -> None:
         self.num_states, self.width, self.frame_ms = upstream.num_states, upstream.width, upstream.frame_ms
         self.dtype: torch.dtype = getattr(torch, dtype)
-        identity = {"upstream": upstream.fingerprint, **settings(dtype)}
+        self.compute = compute
+        identity = {"upstream": upstream.fingerprint, **settings(dtype, compute)}
         self.folder = cache / "features" / digest_json(identity)[:16]
         self._about = {**identity, "frame_ms": self.frame_ms, "name": upstream.name}
         self._opened = lru_cache(maxsize=_OPEN_SHARDS)(_open)

@@ -36,7 +36,7 @@ class Forecast:
         size: bytes that this adds to the store.
         training: bytes that training takes on the disk of the results, until the record is there.
         extraction: seconds.
-        train: seconds of setting up and of all updates of all folds.
+        train: seconds of setting up, of all updates of all folds, and of all that is encoded on demand.
         looks: seconds of all looks at dev with their checkpoints.
         test: seconds of predictions for test.
         interval: seconds of scores and intervals.
@@ -116,10 +116,11 @@ def times(load: Load, found: Calibration, done: set[str]) -> Times:
     extraction = 0.0
     if encode and found.encoding is not None:
         extraction = encode * found.encoding.second + (0.0 if done else found.encoding.start)
+    on_demand = load.streamed * found.encoding.second if found.encoding is not None else 0.0
     again = load.looks if load.protocol.looks_on_test else 0  # every look is tested too, and scored by itself
     return Times(
         extraction=extraction,
-        train=load.folds * (speed.setup + load.protocol.steps * speed.update),
+        train=load.folds * (speed.setup + load.protocol.steps * speed.update) + on_demand,
         looks=load.folds * load.looks * speed.look,
         test=load.folds * (1 + again) * speed.test,
         interval=load.folds * (2 if again else 1) * speed.interval,
@@ -137,7 +138,7 @@ def _one(upstream: Upstream, load: Load, found: Calibration, done: set[str], sai
         size=size,
         training=_training_bytes(load, weights),
         **vars(times(load, found, done)),
-        gpu=_h100_seconds(upstream, load, encode, weights, found.macs or 0.0),
+        gpu=_h100_seconds(upstream, load, encode + load.streamed, weights, found.macs or 0.0),
     )
 
 

@@ -5,7 +5,7 @@ Tasks that read the same audio share its stored frames, so the choice is one for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +13,8 @@ from harness.features import FeatureStore
 from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest, Split, TrainingProtocol
 
+Way = Literal["cache", "stream"]
+"""Where frames come from: from the store, or encoded on demand."""
 Asked = Literal["auto", "cache", "stream"]
 ASKED: tuple[Asked, ...] = get_args(Asked)
 """What ``--frames`` takes."""
@@ -71,12 +73,14 @@ class Choice:
         why: one sentence.
         passes: how often the audio of this task and those that share it goes through the upstream in all.
         together: the tasks, this one included, that are trained in step so that they share encodings.
+        encode: seconds of audio to encode on demand for this task and those that come together with it.
     """
 
-    way: Literal["cache", "stream"]
+    way: Way
     why: str
     passes: float
     together: tuple[str, ...]
+    encode: float = 0.0
 
 
 def demand(
@@ -134,7 +138,9 @@ def of_manifest(
     return demand(task, protocol, train, others, sum(store.bytes_needed(seconds, frames=True) for seconds in lacking))
 
 
-def choose(demands: Sequence[Demand], room: Room, asked: Asked = "auto") -> dict[str, Choice]:
+def choose(
+    demands: Sequence[Demand], room: Room, asked: Asked | Mapping[str, Asked] = "auto", first: Collection[str] = ()
+) -> dict[str, Choice]:
     """Cache or stream, per task that reads frames.
 
     The audio that would be encoded most often comes into the store first, as long as there is room.
@@ -142,25 +148,34 @@ def choose(demands: Sequence[Demand], room: Room, asked: Asked = "auto") -> dict
     Args:
         demands: of the tasks that read frames.
         room: disk, memory and device.
-        asked: what the user wants; ``auto`` decides by the room.
+        asked: what the user wants, of all tasks or by task; ``auto`` decides by the room.
+        first: tasks whose audio comes into the store before that of all others.
     """
     groups: dict[str, list[Demand]] = {}
     for one in demands:
         groups.setdefault(one.audio, []).append(one)
     left = room.disk if room.cap is None else min(room.disk, room.cap)
     chosen: dict[str, Choice] = {}
-    for group in sorted(groups.values(), key=lambda group: -_passes(group, room)):
-        way, why = _way(group, left, room, asked)
+
+    def turn(group: Sequence[Demand]) -> tuple[bool, float]:
+        return not any(one.task in first for one in group), -_passes(group, room)
+
+    for group in sorted(groups.values(), key=turn):
+        way, why = _way(group, left, room, asked if isinstance(asked, str) else asked.get(group[0].task, "auto"))
         if way == "cache":
             left -= max(one.bytes for one in group)
         for one in group:
             same = tuple(other.task for other in group if other.order == one.order)
             together = same if way == "stream" else (one.task,)
-            chosen[one.task] = Choice(way, why, 1.0 if way == "cache" else _passes(group, room), together)
+            if way == "cache":
+                chosen[one.task] = Choice(way, why, 1.0, together)
+                continue
+            encode = _encode([other for other in group if other.task in together], room)
+            chosen[one.task] = Choice(way, why, _passes(group, room), together, encode)
     return {one.task: chosen[one.task] for one in demands}
 
 
-def _way(group: Sequence[Demand], left: float, room: Room, asked: Asked) -> tuple[Literal["cache", "stream"], str]:
+def _way(group: Sequence[Demand], left: float, room: Room, asked: Asked) -> tuple[Way, str]:
     needed = max(one.bytes for one in group)
     size = f"{needed / 1e9:.1f} GB of frames"
     cost = _cost(group, room)
@@ -183,13 +198,17 @@ def _way(group: Sequence[Demand], left: float, room: Room, asked: Asked) -> tupl
 
 def _passes(group: Sequence[Demand], room: Room) -> float:
     """How often the audio of a group is encoded when it is streamed; once where all states stay in memory."""
+    return _encode(group, room) / max(max(one.seconds for one in group), 1e-9)
+
+
+def _encode(group: Sequence[Demand], room: Room) -> float:
+    """Seconds of audio that go through the upstream for tasks that stream the same audio."""
     if max(one.bytes for one in group) <= room.memory:
-        return 1.0
+        return max(one.seconds for one in group)
     orders: dict[str, float] = {}
     for one in group:
         orders[one.order] = max(orders.get(one.order, 0.0), one.train)
-    rest = sum(one.encode - one.train for one in group)
-    return (sum(orders.values()) + rest) / max(max(one.seconds for one in group), 1e-9)
+    return sum(orders.values()) + sum(one.encode - one.train for one in group)
 
 
 def _cost(group: Sequence[Demand], room: Room) -> str:

@@ -21,6 +21,7 @@ class Job:
             what no job has trained).
         task: of ``train`` and ``score``.
         fold: of ``train``; ``None`` where the task has no folds.
+        others: of ``train``: tasks trained in step with this one, all folds of all, on what is encoded on demand.
         part: of ``encode``, from 0.
         parts: in how many parts the audio is encoded.
     """
@@ -30,13 +31,15 @@ class Job:
     fold: int | None = None
     part: int = 0
     parts: int = 1
+    others: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """For people: ``train er, fold 2``."""
         if self.stage == "encode":
             return f"encode part {self.part + 1} of {self.parts}"
-        return f"{self.stage} {self.task}" + ("" if self.fold is None else f", fold {self.fold}")
+        names = " and ".join((self.task, *self.others))
+        return f"{self.stage} {names}" + ("" if self.fold is None else f", fold {self.fold}")
 
 
 class Executor(Protocol):

@@ -13,6 +13,7 @@ import torch
 
 from harness import metrics, registry, suite
 from harness.features import settings
+from harness.frames import Asked, Choice, Demand, Room, choose, demand
 from harness.interface import SPLITS, Labels, Manifest, Split, Task, TrainingProtocol, Upstream, Utterance
 from harness.plan import Plan
 from harness.standin import StandIn, stand_in_manifest
@@ -36,6 +37,7 @@ class Load:
         audio: seconds per piece of distinct audio.
         missing: seconds and bytes of features per piece that the store lacks.
         recordings: files (or a name for them) that the audio is taken from.
+        streamed: seconds of audio to encode on demand for this task; what tasks in step share is the first one's.
     """
 
     task: Task
@@ -50,6 +52,7 @@ class Load:
     audio: Mapping[str, float]
     missing: Mapping[str, tuple[float, float]]
     recordings: frozenset[str]
+    streamed: float = 0.0
 
     @property
     def name(self) -> str:
@@ -74,6 +77,7 @@ def of_plan(made: Plan) -> list[Load]:
         key: (piece.utterance.seconds, made.store.bytes_needed(piece.utterance.seconds, piece.frames))
         for key, piece in pieces.items()
     }
+    streamed = _streamed(made.frames, [item.task.name for item in made.todo])
     loads = []
     for item in made.todo:
         fold = item.folds[0]
@@ -92,12 +96,24 @@ def of_plan(made: Plan) -> list[Load]:
                 audio=audio,
                 missing={key: cost[key] for key in audio if key in cost},
                 recordings=frozenset(str(row.path) for row in item.manifest.utterances),
+                streamed=streamed.get(item.task.name, 0.0),
             )
         )
     return loads
 
 
-def of_suite(chosen: Suite, names: Sequence[str], seeds: int, upstream: Upstream) -> list[Load]:
+def _streamed(frames: Mapping[str, Choice], names: Sequence[str]) -> dict[str, float]:
+    """Seconds of audio to encode on demand per task; for tasks in step those of all of them, at the first one."""
+    found: dict[str, float] = {}
+    for name in names:
+        if name in frames and not any(name in frames[other].together for other in found):
+            found[name] = frames[name].encode
+    return found
+
+
+def of_suite(
+    chosen: Suite, names: Sequence[str], seeds: int, upstream: Upstream, room: Room | None = None, asked: Asked = "auto"
+) -> tuple[list[Load], dict[str, Choice]]:
     """The loads of a suite whose data are not at hand, from the sizes that its file states; the store counts as empty.
 
     Args:
@@ -105,11 +121,20 @@ def of_suite(chosen: Suite, names: Sequence[str], seeds: int, upstream: Upstream
         names: tasks.
         seeds: of every learning rate.
         upstream: says how large its features are.
+        room: for features; by default all there may be.
+        asked: where frames are to come from.
+
+    Returns:
+        The loads, and where frames come from, for every task of the suite that reads them.
     """
     tasks = {name: registry.task(name) for name in chosen.tasks}
-    frames = {_audio(chosen, name) for name, task in tasks.items() if task.need == "frames"}
     itemsize = getattr(torch, settings(chosen.dtype)["dtype"]).itemsize
     state = upstream.num_states * upstream.width
+    per_hour = 3600 * 1000 / upstream.frame_ms * state * itemsize
+    reading = [_demand(chosen, task, per_hour) for task in tasks.values() if task.need == "frames"]
+    ways = choose(reading, room or Room(float("inf")), asked, first=names)
+    frames = {_audio(chosen, name) for name, choice in ways.items() if choice.way == "cache"}
+    streamed = _streamed(ways, names)
     loads = []
     for name in names:
         size, audio = chosen.sizes[name], _audio(chosen, name)
@@ -117,7 +142,7 @@ def of_suite(chosen: Suite, names: Sequence[str], seeds: int, upstream: Upstream
         rows: dict[Split, int] = {split: int(size[split][0]) for split in SPLITS}
         seconds: dict[Split, float] = {split: 3600 * float(size[split][1]) for split in SPLITS}
         encode = 3600 * float(size["encode"])
-        stored = encode * 1000 / upstream.frame_ms * state * itemsize if audio in frames else 0.0
+        stored = encode / 3600 * per_hour if audio in frames else 0.0
         labels = Labels((tuple(map(str, range(tasks[name].superb_labels))),))
         verifies = tasks[name].metric in metrics.TRIALS
         means = {split: seconds[split] / rows[split] for split in SPLITS}
@@ -135,9 +160,19 @@ def of_suite(chosen: Suite, names: Sequence[str], seeds: int, upstream: Upstream
                 audio={audio: encode},
                 missing={audio: (encode, stored + sum(rows.values()) * state * 4)},
                 recordings=frozenset({str(size.get("recordings", audio))}),
+                streamed=streamed.get(name, 0.0),
             )
         )
-    return loads
+    return loads, ways
+
+
+def _demand(chosen: Suite, task: Task, per_hour: float) -> Demand:
+    """What a task wants of frames, by the sizes that a suite states."""
+    size, audio = chosen.sizes[task.name], _audio(chosen, task.name)
+    count, hours = size["train"]
+    rows = [(f"{audio} {number}", 3600 * hours / count) for number in range(count)]
+    others: dict[Split, float] = {split: 3600 * size[split][1] for split in SPLITS[1:]}
+    return demand(task.name, suite.protocol(chosen, task), rows, others, size["encode"] * per_hour, audio)
 
 
 def _audio(chosen: Suite, name: str) -> str:
@@ -155,7 +190,9 @@ def passes(loads: Sequence[Load]) -> list[str]:
         mine = set(load.audio)
         sharing = [other.name for other in loads if other is not load and mine & set(other.audio)]
         first = next((other.name for other in loads[:place] if mine & set(other.audio)), None)
-        if not load.missing:
+        if load.streamed:
+            text = f"{load.streamed / sum(load.audio.values()):.0f}, on demand"
+        elif not load.missing:
             text = "0, in the store"
         elif first is not None and mine <= set().union(*(other.audio for other in loads[:place])):
             text = f"0, that of {first}"

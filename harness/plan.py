@@ -10,11 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import adapt, audio, extract, features, manifest, records, registry, suite
+from harness import adapt, audio, cache, extract, features, frames, manifest, records, registry, stream, suite
 from harness.data import Data
 from harness.features import FeatureStore
+from harness.frames import Asked, Choice
 from harness.identity import digest_json
-from harness.interface import SPLITS, Labels, Manifest, SecondDecode, SlimbenchError, Task, TrainingProtocol, Upstream
+from harness.interface import (
+    SPLITS,
+    Labels,
+    Manifest,
+    Need,
+    SecondDecode,
+    SlimbenchError,
+    Task,
+    TrainingProtocol,
+    Upstream,
+)
 from harness.records import Record
 from harness.suite import Suite
 
@@ -56,7 +67,18 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A bench of one upstream on one suite."""
+    """A bench of one upstream on one suite.
+
+    Attributes:
+        upstream: loaded.
+        suite: what is trained on what.
+        data: where they are.
+        seeds: of every learning rate.
+        tasks: that were asked for.
+        pieces: distinct audio of those that have no record.
+        store: of the features.
+        frames: where frames come from, for every task of the suite that reads them.
+    """
 
     upstream: Upstream
     suite: Suite
@@ -65,11 +87,45 @@ class Plan:
     tasks: tuple[TaskPlan, ...]
     pieces: Mapping[str, extract.Piece]
     store: FeatureStore
+    frames: Mapping[str, Choice]
 
     @property
     def todo(self) -> tuple[TaskPlan, ...]:
         """The tasks that have no record yet."""
         return tuple(task for task in self.tasks if task.record is None)
+
+    def streams(self, item: TaskPlan) -> bool:
+        """Whether a task's frames are encoded on demand."""
+        return item.task.name in self.frames and self.frames[item.task.name].way == "stream"
+
+    @property
+    def in_step(self) -> list[tuple[TaskPlan, ...]]:
+        """The groups of tasks to do that share what is encoded on demand, where there are two or more of them."""
+        groups: dict[tuple[str, ...], list[TaskPlan]] = {}
+        for item in filter(self.streams, self.todo):
+            groups.setdefault(self.frames[item.task.name].together, []).append(item)
+        return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a bench is done.
+
+    Attributes:
+        results: where records are kept; ``None`` plans as if there were none.
+        cache: where features are kept.
+        device: torch device that encodes.
+        compute: precision of the upstream's products; ``None`` for what is usual on the device.
+        frames: where frames come from, for all tasks or by task.
+        limit: bytes that the features of the cache may take.
+    """
+
+    results: Path | None
+    cache: Path
+    device: str = "cpu"
+    compute: str | None = None
+    frames: Asked | Mapping[str, Asked] = "auto"
+    limit: float | None = None
 
 
 def choose_tasks(chosen: Suite, names: Sequence[str]) -> list[str]:
@@ -90,8 +146,7 @@ def make(
     data: Data,
     names: Sequence[str],
     seeds: Sequence[int],
-    results: Path | None,
-    cache: Path,
+    place: Workplace,
 ) -> Plan:
     """Read and check everything but the audio's samples, and find out what is done already.
 
@@ -101,8 +156,7 @@ def make(
         data: where manifests and audio are.
         names: tasks to run.
         seeds: seeds of every learning rate.
-        results: where records are kept; ``None`` plans as if there were none.
-        cache: where features are kept.
+        place: folders and device.
 
     Raises:
         SlimbenchError: a manifest is broken, a label is missing in training, or audio is in two splits.
@@ -113,13 +167,14 @@ def make(
     there = [name for name in tasks if name in names or (data.manifests / name / "manifest.csv").is_file()]
     manifests = {name: adapt.apply(manifest.read(data.manifests, name, data.root), protocols[name]) for name in there}
     files = (u.path for table in manifests.values() for u in table.utterances)
-    digests = audio.file_digests(files, cache / audio.MEMO)
+    digests = audio.file_digests(files, place.cache / audio.MEMO)
     changes = {name: protocol.effects for name, protocol in protocols.items()}
     keys = {
         name: {u.id: extract.key_of(u, digests, changes[name]) for u in table.utterances}
         for name, table in manifests.items()
     }
-    store = FeatureStore(cache, upstream, chosen.dtype)
+    compute = extract.compute_type(upstream, place.device, place.compute)
+    store = FeatureStore(place.cache, upstream, chosen.dtype, compute)
     plans = []
     for name in names:
         task, table = tasks[name], manifests[name]
@@ -131,12 +186,26 @@ def make(
                 manifest.check_content(fold, keys[name])
         labels = _labels(task, table)
         second = task.second_decode(data.root)
-        key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second)
-        record = None if results is None else records.find(results, chosen.name, upstream.name, name, key)
+        key = record_key(upstream, chosen, name, table, protocols[name], keys[name], seeds, second, compute)
+        record = None if place.results is None else records.find(place.results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second, tuple(said)))
-    needs = {name: tasks[name].need for name in manifests}
-    wanted = extract.pieces(manifests, needs, keys, [plan.task.name for plan in plans if plan.record is None], changes)
-    return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store)
+    todo = [plan.task.name for plan in plans if plan.record is None]
+    reading = [
+        frames.of_manifest(name, protocols[name], table, keys[name], store)
+        for name, table in manifests.items()
+        if tasks[name].need == "frames"
+    ]
+    ways = frames.choose(reading, _room(place, store, keys), place.frames, first=todo)
+    streamed = {name for name, choice in ways.items() if choice.way == "stream"}
+    needs: dict[str, Need] = {name: "pooled" if name in streamed else tasks[name].need for name in manifests}
+    wanted = extract.pieces(manifests, needs, keys, todo, changes)
+    return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store, ways)
+
+
+def _room(place: Workplace, store: FeatureStore, keys: Mapping[str, Mapping[str, str]]) -> frames.Room:
+    needed = {key for table in keys.values() for key in table.values()}
+    cap = None if place.limit is None else cache.growth(place.limit, store, needed)
+    return frames.Room(extract.free_bytes(place.cache), cap, stream.memory_bound(), place.device)
 
 
 def _repeats(table: Manifest, keys: Mapping[str, str]) -> list[str]:
@@ -175,6 +244,7 @@ def record_key(
     keys: Mapping[str, str],
     seeds: Sequence[int],
     second: SecondDecode | None = None,
+    compute: str = "float32",
 ) -> str:
     """Digest of all that a result depends on."""
     return digest_json(
@@ -188,7 +258,7 @@ def record_key(
             "audio": sorted(keys.items()),
             "protocol": protocol.settings(),
             "seeds": list(seeds),
-            "features": features.settings(chosen.dtype),
+            "features": features.settings(chosen.dtype, compute),
             "bootstrap": chosen.bootstrap,
         }
     )
@@ -214,4 +284,14 @@ def describe(plan: Plan) -> str:
             f"{item.task.name:<5} {item.task.need:<7} {counts[0]:>6} {counts[1]:>5} {counts[2]:>5} "
             f"{item.protocol.steps:>8} {item.protocol.batch:>6} {trials:>7}  {state}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *said_of_frames(plan.frames, [item.task.name for item in plan.todo])])
+
+
+def said_of_frames(ways: Mapping[str, Choice], names: Sequence[str]) -> list[str]:
+    """A line per choice between disk and demand, with its reason."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name in ways:
+            words = {"cache": "come from the disk", "stream": "are encoded on demand"}[ways[name].way]
+            found.setdefault(f"{words}: {ways[name].why}", []).append(name)
+    return [f"frames of {' and '.join(those)} {text}" for text, those in found.items()]

@@ -26,6 +26,7 @@ from harness.jobs import Job
 from harness.progress import clock, say
 
 if TYPE_CHECKING:
+    from harness.frames import Way
     from harness.run import Bench, Options
 
 RETRIES = 3
@@ -59,10 +60,12 @@ class Order:
     Attributes:
         options: of the driver, without relative paths, with the device and the threads of a job.
         keys: task and key of every record that is to be made.
+        ways: task and where its frames come from, which is the driver's to decide.
     """
 
     options: Options
     keys: tuple[tuple[str, str], ...]
+    ways: tuple[tuple[str, Way], ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ class RayExecutor:
         self._ray, self._run, self._share, self._alive = ray, run, share, len(nodes)
         keys = tuple((item.task.name, item.key) for item in run.plan.todo)
         names = tuple(name for name, _ in keys)
-        self._order = Order(replace(absolute(options), tasks=names, device=device, threads=share.cpus), keys)
+        ways = tuple((name, choice.way) for name, choice in run.plan.frames.items())
+        _check_compute(options, run, device)
+        self._order = Order(replace(absolute(options), tasks=names, device=device, threads=share.cpus), keys, ways)
         # A GPU's worker ends with its job, which is Ray's way to give the GPU back whole; others go on to the next job.
         self._remote = ray.remote(work).options(
             num_cpus=share.cpus,
@@ -278,6 +283,22 @@ def needs(options: Options, nodes: Sequence[Mapping[str, float]]) -> tuple[str, 
     return ("cuda" if gpus else "cpu"), share
 
 
+def _check_compute(options: Options, run: Bench, device: str) -> None:
+    """Refuse jobs whose records would have other keys than the driver's.
+
+    Raises:
+        SlimbenchError: products are computed in another precision on the jobs' device than on the driver's.
+    """
+    from harness.extract import compute_type
+
+    usual = compute_type(run.plan.upstream, device, options.compute)
+    if usual != run.plan.store.compute:
+        raise SlimbenchError(
+            f"jobs on {device} compute in {usual} unless they are told how; say --compute {usual} or --compute "
+            f"{run.plan.store.compute} (make: COMPUTE=...)."
+        )
+
+
 def absolute(options: Options) -> Options:
     """The options with paths that mean the same in every folder."""
     here = Path.cwd()
@@ -317,7 +338,7 @@ def work(order: Order, shared: Shared, job: Job) -> str:
     Raises:
         SlimbenchError: it cannot be done.
     """
-    from harness import run
+    from harness import performing
 
     bench = _prepared.get(order)
     if bench is None:
@@ -326,7 +347,7 @@ def work(order: Order, shared: Shared, job: Job) -> str:
     bench.plan.store.refresh()
     bench.watch.seconds.update(shared.seconds)
     bench.features = shared.features
-    run.perform(bench, job)
+    performing.perform(bench, job)
     return platform.node()
 
 
@@ -339,7 +360,7 @@ def _prepare(order: Order) -> Bench:
     from harness import run
 
     try:
-        bench = run.prepare(order.options, recorded=False)
+        bench = run.prepare(order.options, recorded=False, ways=dict(order.ways))
         run.survey(bench)
     except SlimbenchError as error:
         raise SlimbenchError(f"on node {platform.node()}, though not where the bench was started: {error}") from error

@@ -134,7 +134,12 @@ RECORD: dict[str, Any] = {
         "device": STR,
         "threads": _optional(INT),
     },
-    "features": {"encoded_seconds": NUM, "distinct_seconds": NUM, "encoded_over_distinct": NUM},
+    "features": {
+        "encoded_seconds": NUM,
+        "distinct_seconds": NUM,
+        "encoded_over_distinct": NUM,
+        "streamed_seconds": Later(NUM),
+    },
     "seconds": {EACH: NUM},
     "provenance": DICT,
     "notes": _list_of(STR),

@@ -21,8 +21,15 @@ FEW_SPEAKERS = 10
 """With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""
 
 
-def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
-    """All that is known of one result, in one place."""
+def make(run: Bench, item: TaskPlan, outcome: Outcome, streamed: float | None = None) -> Record:
+    """All that is known of one result, in one place.
+
+    Args:
+        run: the bench.
+        item: the task.
+        outcome: what came out.
+        streamed: seconds of audio that were encoded on demand; ``None`` where its frames were stored.
+    """
     upstream, task = run.plan.upstream, item.task
     head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
     scores, main = outcome.scores, outcome.scores[task.metric]
@@ -51,7 +58,7 @@ def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
         data=_data(run, item),
         predictions={str(seed): outcome.rows[seed] for seed in run.plan.seeds},
         cost={**run.price, "head_params": head, "params_with_head": run.price["params"] + head + upstream.num_states},
-        features=run.features,
+        features={**run.features, **({} if streamed is None else {"streamed_seconds": round(streamed, 3)})},
         seconds=outcome.seconds,
         provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
         notes=_notes(run, item, outcome),
@@ -83,7 +90,7 @@ def _data(run: Bench, item: TaskPlan) -> dict[str, Any]:
         "audio_digest": digest_json(sorted(item.audio.items())),
         "protocol": run.plan.suite.protocol,
         "protocol_version": PROTOCOL_VERSION,
-        **settings(run.plan.suite.dtype),
+        **settings(run.plan.suite.dtype, run.plan.store.compute),
     }
 
 

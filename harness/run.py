@@ -7,10 +7,8 @@ What is done stands on disk under keys of contents: features in the cache, check
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,31 +18,24 @@ import torch
 
 from harness import (
     cache,
-    claims,
-    cost,
     data,
     estimate,
     extract,
-    kept,
     outcome,
+    performing,
     plan,
-    provenance,
-    recording,
-    records,
     registry,
     suite,
 )
-from harness.identity import digest_json
+from harness.frames import Asked
 from harness.interface import SlimbenchError
 from harness.jobs import Executor, InProcess, Job
-from harness.outcome import Outcome, Stopwatch
+from harness.outcome import Stopwatch
 from harness.plan import Plan, TaskPlan
 from harness.progress import say
 from harness.records import Record
 from harness.registry import Card
-
-_NOTE = ".trained.json"
-"""Ending of what a job leaves beside the checkpoint that it has trained to the end."""
+from harness.stream import OnDemand
 
 
 @dataclass(frozen=True)
@@ -64,6 +55,8 @@ class Options:
     executor: str = "inprocess"
     workers: int | None = None
     cache_limit: float | None = None
+    compute: str | None = None
+    frames: Asked = "auto"
 
 
 @dataclass
@@ -83,6 +76,7 @@ class Bench:
         samples: samples at 16 kHz per piece of audio, once that is surveyed.
         features: the ledger of extraction, once that is done.
         price: the upstream's cost, once that is measured.
+        encoder: of what is encoded on demand, once there is such.
     """
 
     plan: Plan
@@ -97,14 +91,16 @@ class Bench:
     samples: Mapping[str, int] = field(default_factory=dict)
     features: Mapping[str, float] = field(default_factory=dict)
     price: Mapping[str, Any] = field(default_factory=dict)
+    encoder: OnDemand | None = None
 
 
-def prepare(options: Options, recorded: bool = True) -> Bench:
+def prepare(options: Options, recorded: bool = True, ways: Mapping[str, Asked] | None = None) -> Bench:
     """Check all names first, then the data, then the weights; nothing is encoded yet.
 
     Args:
         options: what the caller asks for.
         recorded: whether a task that has a record is left as it is; otherwise all are planned.
+        ways: where the frames of each task come from, where that has been decided already.
 
     Raises:
         SlimbenchError: with what is wrong and how to mend it.
@@ -122,8 +118,15 @@ def prepare(options: Options, recorded: bool = True) -> Bench:
         found = data.prepare(chosen, options.data, options.cache, workers, names)
     names = _available(found, names, options.tasks)
     seeds = range(options.seeds or chosen.seeds)
-    results = options.results if recorded else None
-    made = plan.make(upstream, chosen, found, names, seeds, results, options.cache)
+    place = plan.Workplace(
+        results=options.results if recorded else None,
+        cache=options.cache,
+        device=device,
+        compute=options.compute,
+        frames=options.frames if ways is None else ways,
+        limit=cache.limit(options.cache_limit),
+    )
+    made = plan.make(upstream, chosen, found, names, seeds, place)
     notes = list(found.notes)
     return Bench(made, card, options.results, options.cache, device, watch, notes, found.digest, options.cache_limit)
 
@@ -162,11 +165,12 @@ def describe(options: Options, again: bool = False, budget: float | None = None)
             torch.set_num_threads(options.threads)
         upstream = registry.load_upstream(options.upstream, device)
         machine = estimate.Machine(upstream, device, chosen.dtype, chosen.bootstrap, options.cache)
-        sized = estimate.of_sizes(machine, chosen, names, options.seeds or chosen.seeds, again)
+        limit = cache.limit(options.cache_limit)
+        sized = estimate.of_sizes(machine, chosen, names, options.seeds or chosen.seeds, again, options.frames, limit)
         said = (
             f"no DATA: sizes of suite {chosen.name} (protocol {chosen.protocol}) as published, nothing is encoded yet"
         )
-        return "\n".join([said, sized.table(budget)])
+        return "\n".join([said, *plan.said_of_frames(sized.frames, names), sized.table(budget)])
     made, found = expected(options, again)
     parts = [plan.describe(made.plan)]
     if found.loads:
@@ -183,7 +187,7 @@ def expected(options: Options, again: bool = False) -> tuple[Bench, estimate.Exp
     """
     made = prepare(options)
     if made.plan.todo:
-        _cost(made)
+        performing.price(made)
     spent = sum(made.watch.seconds.get(stage, 0.0) for stage in ("suite", "cost"))
     return made, estimate.of_bench(made.plan, made.device, made.cache, spent, again)
 
@@ -196,7 +200,7 @@ def bench(options: Options) -> list[Record]:
     """
     if options.executor == "inprocess":
         run = prepare(options)
-        return _bench(run, nullcontext(InProcess(partial(perform, run))))
+        return _bench(run, nullcontext(InProcess(partial(performing.perform, run))))
     from harness import ray_executor
 
     ray = ray_executor.package()
@@ -224,67 +228,20 @@ def _carry_out(run: Bench, executor: Executor) -> None:
     cache.keep_within(cache.limit(run.cache_limit), store, run.plan.pieces.keys())
     run.features = _ledger(run)
     todo = run.plan.todo
+    together = [[item.task.name for item in group] for group in run.plan.in_step]
+    jobs = [Job("train", first, others=tuple(others)) for first, *others in together]
     if executor.workers > 1:  # else training and scoring share what they have read
-        folds = [(item.task.name, fold) for item in todo for fold, _ in outcome.folds_of(item)]
-        executor.run([Job("train", name, fold) for name, fold in folds])
+        alone = [item for item in todo if not any(item.task.name in group for group in together)]
+        jobs += [Job("train", item.task.name, fold) for item in alone for fold, _ in outcome.folds_of(item)]
+    executor.run(jobs)
     executor.run([Job("score", item.task.name) for item in todo])
 
 
 def _found(run: Bench, item: TaskPlan) -> Record:
-    record = _recorded(run, item)
+    record = performing.recorded(run, item)
     if record is None:
         raise SlimbenchError(f"{run.results}: the record of {item.task.name} is gone again; repeat the command.")
     return record
-
-
-def _recorded(run: Bench, item: TaskPlan) -> Record | None:
-    """The record of a task as it lies on disk now."""
-    return records.find(run.results, run.plan.suite.name, run.plan.upstream.name, item.task.name, item.key)
-
-
-def perform(run: Bench, job: Job) -> None:
-    """Do one job of a bench whose audio has been surveyed; what it makes lies in the folders of cache and results.
-
-    Raises:
-        SlimbenchError: it cannot be done.
-    """
-    if job.stage == "encode":
-        upstream, store = run.plan.upstream, run.plan.store
-        extract.extract(upstream, store, run.plan.pieces, run.samples, run.device, job.part, job.parts)
-        return
-    item = next(item for item in run.plan.tasks if item.task.name == job.task)
-    work = run.results / ".work" / item.key
-    folds = [job.fold] if job.stage == "train" else [None, *(fold for fold, _ in outcome.folds_of(item) if fold)]
-    with ExitStack() as held:
-        for fold in folds:  # two benches that want the same records do the work once
-            held.enter_context(claims.claim(work.with_name(f"{item.key}-{fold}{claims.SUFFIX}"), wait=True))
-        if _recorded(run, item) is not None:
-            say(f"{item.task.name}: another process has made its record")
-        elif job.stage == "train":
-            _train(run, item, work, job.fold)
-        else:
-            _score(run, item, work)
-
-
-def _train(run: Bench, item: TaskPlan, work: Path, fold: int | None) -> None:
-    """One fold as a job of its own, which leaves a note of its time for the record."""
-    checkpoint = outcome.checkpoint(work, fold)
-    note = checkpoint.with_suffix(_NOTE)
-    if note.exists():
-        return
-    began, resumed = time.perf_counter(), checkpoint.exists()
-    outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, fold)
-    kept.write(note, {"seconds": time.perf_counter() - began, "resumed": resumed})
-
-
-def _with_jobs(done: Outcome, work: Path) -> Outcome:
-    """The outcome with the time of the training that jobs of their own have done, which was only read again."""
-    notes = [kept.read(file) for file in sorted(work.glob(f"*{_NOTE}"))]
-    if not notes:
-        return done
-    seconds = sum((note["seconds"] for note in notes), done.seconds["train"])
-    resumed = any(note["resumed"] for note in notes)
-    return replace(done, seconds={**done.seconds, "train": round(seconds, 3)}, resumed=resumed)
 
 
 def resolve_device(name: str) -> str:
@@ -351,40 +308,3 @@ def _shorten(run: Bench, samples: Mapping[str, int]) -> dict[str, extract.Piece]
         for row in table.utterances
     }
     return {key: piece for key, piece in run.plan.pieces.items() if key in used}
-
-
-def _cost(run: Bench) -> dict[str, Any]:
-    """Cost of the upstream on this device, measured once and kept in the cache."""
-    threads = torch.get_num_threads()
-    machine = [provenance.gather()[fact] for fact in ("processor", "torch")]
-    identity = digest_json([cost.VERSION, run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
-    file = run.cache / "cost" / f"{identity}.json"
-    with claims.claim(file.with_suffix(claims.SUFFIX), wait=True):
-        known: dict[str, Any] | None = kept.read(file)
-        if known is None:
-            say(f"measure the cost of {run.plan.upstream.name} on {run.device}")
-            with run.watch("cost"), torch.no_grad():
-                known = _measure(run, threads)
-            kept.write(file, known)
-    run.notes += known["notes"]
-    return {name: value for name, value in known.items() if name != "notes"}
-
-
-def _measure(run: Bench, threads: int) -> dict[str, Any]:
-    notes: list[str] = []
-    measured = cost.measure(run.plan.upstream, run.card, run.device, threads, notes)
-    for note in notes:
-        say(f"note: {note}")
-    return {**measured, "notes": notes}
-
-
-def _score(run: Bench, item: TaskPlan, work: Path) -> None:
-    """One task: train what is not trained, choose on dev, open test once, and keep the record."""
-    run.price = run.price or _cost(run)
-    done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work)
-    done = _with_jobs(done, work)
-    record = recording.make(run, item, done)
-    records.save(record, run.results)
-    shutil.rmtree(work)
-    interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
-    say(f"{record.task}: {record.metric} {record.value:.2f} {interval} at learning rate {record.learning_rate:g}")

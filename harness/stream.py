@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.encoding import Encoder
-from harness.extract import batch_seconds, batches
+from harness.extract import batch_seconds, batches, check_states
 from harness.features import FeatureStore
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
 from harness.survey import Piece, threads
@@ -35,7 +35,6 @@ class OnDemand:
         pieces: the audio by content key.
         samples: its lengths by content key.
         device: torch device that encodes; states are returned on the CPU.
-        compute: precision of products, as in extraction.
         bound: bytes of states that are kept. What one call returns comes on top.
 
     Attributes:
@@ -51,7 +50,6 @@ class OnDemand:
         pieces: Mapping[str, Piece],
         samples: Mapping[str, int],
         device: str,
-        compute: str = "float32",
         bound: int | None = None,
     ) -> None:
         self.upstream, self.store, self.pieces, self.samples = upstream, store, pieces, samples
@@ -59,7 +57,7 @@ class OnDemand:
         self.encodings = 0
         self.encoded_seconds = 0.0
         self.held = 0
-        self._encoder = Encoder(upstream, device, store.dtype, compute)
+        self._encoder = Encoder(upstream, device, store.dtype, store.compute)
         self._most = batch_seconds(device)
         self._kept: OrderedDict[str, Tensor] = OrderedDict()
         self._decoders = ThreadPoolExecutor(threads(), "decode")
@@ -98,20 +96,12 @@ class OnDemand:
         made: list[Tensor] = []
         for part in self._encoder(waves, lengths, [True] * len(batch), [piece.where for piece in batch]):
             part.wait()
-            self._check(batch[len(made) :], part.peaks)
+            rest = batch[len(made) :][: len(part.counts)]
+            check_states(self.upstream, self.store.dtype, rest, part, every=True)
             made += [frames[:, :count].clone() for frames, count in zip(part.frames, part.counts.tolist(), strict=True)]
         self.encodings += len(batch)
         self.encoded_seconds += sum(lengths) / SAMPLE_RATE
         return made
-
-    def _check(self, batch: Sequence[Piece], peaks: Tensor) -> None:
-        for piece, kept in zip(batch, peaks.to(self.store.dtype).isfinite().tolist(), strict=False):
-            if not kept:
-                dtype = str(self.store.dtype).removeprefix("torch.")
-                raise SlimbenchError(
-                    f"{piece.where}: states of {self.upstream.name} go beyond {dtype}; write `dtype: float32` into "
-                    "the suite file."
-                )
 
     def _keep(self, key: str, states: Tensor) -> None:
         """Keep the latest states as far as the bound allows, and let the oldest go."""

@@ -11,7 +11,7 @@ import pytest
 import toy_data
 from same_records import assert_same, comparable
 
-from harness import run
+from harness import performing, run
 from harness.jobs import InProcess
 
 
@@ -30,7 +30,7 @@ def divided(options, done):
             run.survey(other)
             other.watch.seconds.update(bench.watch.seconds)
             other.features = bench.features
-            run.perform(other, job)
+            performing.perform(other, job)
         done.append(job.title)
 
     return run._bench(bench, nullcontext(InProcess(do, workers=3)))

@@ -21,7 +21,7 @@ ONCE = Once(5.0, 0.0, 5.0)
 
 def asked(**seconds):
     """Loads with nothing to do but a test of so many seconds, on the audio of SUPERB."""
-    loads = of_suite(suite.load("superb"), list(seconds), 1, toy_upstream.toy())
+    loads, _ = of_suite(suite.load("superb"), list(seconds), 1, toy_upstream.toy())
     loads = [replace(load, folds=1, protocol=replace(load.protocol, looks_on_test=False)) for load in loads]
     speeds = {name: Speed(0.0, 0.0, 0.0, value, 0.0) for name, value in seconds.items()}
     return loads, Calibration(Encoding(0.0, 1.0, 0.0), speeds, None, "")

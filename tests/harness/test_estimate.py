@@ -14,6 +14,7 @@ from harness import estimate, forecast, registry, run, suite
 from harness.calibrate import Calibration, calibrate
 from harness.encode_timing import Encoding
 from harness.forecast import Once
+from harness.frames import Room
 from harness.loads import apart, of_suite, passes
 from harness.timing import Speed
 
@@ -44,7 +45,7 @@ def tiny(tmp_path):
 
 
 def loads(names, seeds=1, protocol="superb", upstream=None):
-    return of_suite(suite.load("superb", protocol), names, seeds, upstream or toy_upstream.toy())
+    return of_suite(suite.load("superb", protocol), names, seeds, upstream or toy_upstream.toy())[0]
 
 
 def calibration(names, macs=None, **speeds):
@@ -100,6 +101,21 @@ def test_shared_audio_is_encoded_and_stored_for_the_first_task_only():
     assert (pr.encode, pr.size, pr.extraction) == (0, 0, 0)
     assert alone.extraction == pytest.approx(2.0 + 111.4 * 3600 * 0.01)
     assert passes(loads(["asr", "pr", "er"])) == ["1, with pr", "0, that of asr", "1, for 5 folds"]
+
+
+def test_what_is_encoded_on_demand_is_time_of_training_and_takes_no_disk():
+    small = Room(disk=1e6)
+    found, ways = of_suite(suite.load("superb", "fast"), ["asr", "pr", "ks"], 1, toy_upstream.toy(), small)
+    asr, pr, ks = forecast.forecast(toy_upstream.toy(), found, calibration(["asr", "pr", "ks"]), gpu=False)
+    assert ways["asr"].together == ways["pr"].together == ("asr", "pr")
+    mean = 100.6 * 3600 / 28_539
+    seconds = 40_000 * 32 * mean + (20 + 1 + 20 + 1) * 5.4 * 3600
+    assert asr.train == pytest.approx(3.0 + 40_000 * 0.5 + seconds * 0.01, rel=1e-6)
+    assert pr.train == pytest.approx(3.0 + 20_000 * 0.5)  # what it needs is there when asr had it encoded
+    state = toy_upstream.STATES * toy_upstream.WIDTH
+    assert asr.size == pytest.approx((28_539 + 2_703 + 2_620) * state * 4)
+    assert passes(found) == [f"{seconds / (111.4 * 3600):.0f}, on demand", "0, that of asr", "1"]
+    assert ks.train == pytest.approx(3.0 + 20_000 * 0.5)
 
 
 def test_the_same_recordings_with_other_effects_are_said_to_be_other_audio():

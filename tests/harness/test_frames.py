@@ -101,3 +101,24 @@ def test_a_device_that_outruns_the_disk_streams():
     slow = choose([wanted(PR, size=400e9)], Room(disk=0.0, speed=100.0))["pr"]
     assert slow.why.endswith(" h on cpu.")
     assert all(choice.why.endswith(".") and choice.why.count(". ") == 0 for choice in (chosen, slow))
+
+
+def test_what_the_user_asks_for_counts_per_task_and_what_runs_now_goes_first():
+    demands = [wanted(ASV, VOX, size=300e9, steps=10), wanted(PR, size=300e9)]
+    chosen = choose(demands, Room(disk=TB), {"asv": "stream"})
+    assert {task: choice.way for task, choice in chosen.items()} == {"asv": "stream", "pr": "cache"}
+    chosen = choose(demands, Room(disk=400e9), first=["asv"])
+    assert {task: choice.way for task, choice in chosen.items()} == {"asv": "cache", "pr": "stream"}
+
+
+def test_seconds_to_encode_are_those_of_the_tasks_in_step():
+    same = {"batching": "by_length", "batch": 32, "accumulate": 1, "eval_every": 1_000}
+    short, long = wanted(PR, **same, steps=20_000), wanted(ASR, **same, steps=40_000)
+    both = choose([short, long], Room(disk=0.0))
+    mean = sum(seconds for _, seconds in LIBRI) / len(LIBRI)
+    by_hand = 40_000 * 32 * mean + (20 + 40 + 2) * 5.4 * HOURS
+    assert both["pr"].encode == both["asr"].encode == pytest.approx(by_hand)
+    apart = choose([wanted(PR, **same, steps=20_000), wanted(ASR, steps=40_000)], Room(disk=0.0))
+    assert apart["pr"].encode == pytest.approx(20_000 * 32 * mean + 21 * 5.4 * HOURS)
+    assert choose([short], Room(disk=TB))["pr"].encode == 0.0
+    assert choose([short], Room(disk=0.0, memory=TB))["pr"].encode == pytest.approx(short.seconds)

@@ -45,9 +45,9 @@ def gather(folder, names=None):
     return found, samples
 
 
-def encode(folder, cache, upstream=None, names=None, **options):
+def encode(folder, cache, upstream=None, names=None, compute="float32", **options):
     wanted, samples = gather(folder, names)
-    store = FeatureStore(cache, upstream or toy(), "float32")
+    store = FeatureStore(cache, upstream or toy(), "float32", compute)
     extract.extract(upstream or toy(), store, wanted, samples, "cpu", **options)
     return store, wanted
 

@@ -18,7 +18,7 @@ def quick(monkeypatch):
 
 
 def load(name, **changes):
-    (found,) = of_suite(suite.load("superb"), [name], 1, toy_upstream.toy())
+    ((found,), _) = of_suite(suite.load("superb"), [name], 1, toy_upstream.toy())
     return replace(found, protocol=replace(found.protocol, **changes))
 
 

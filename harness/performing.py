@@ -1,0 +1,166 @@
+"""Doing the jobs of a bench: encode a part of its audio, train a fold, score a task.
+
+What a job makes lies in the folders of cache and results, so that any job can be done again, and two processes that
+want the same thing do it once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness import claims, cost, extract, kept, outcome, provenance, recording, records
+from harness.identity import digest_json
+from harness.jobs import Job
+from harness.outcome import Outcome
+from harness.plan import TaskPlan
+from harness.progress import say
+from harness.records import Record
+from harness.stream import OnDemand
+
+if TYPE_CHECKING:
+    from harness.run import Bench
+
+_NOTE = ".trained.json"
+"""Ending of what a job leaves beside the checkpoint that it has trained to the end."""
+
+
+def recorded(run: Bench, item: TaskPlan) -> Record | None:
+    """The record of a task as it lies on disk now."""
+    return records.find(run.results, run.plan.suite.name, run.plan.upstream.name, item.task.name, item.key)
+
+
+def perform(run: Bench, job: Job) -> None:
+    """Do one job of a bench whose audio has been surveyed; what it makes lies in the folders of cache and results.
+
+    Raises:
+        SlimbenchError: it cannot be done.
+    """
+    if job.stage == "encode":
+        upstream, store = run.plan.upstream, run.plan.store
+        extract.extract(upstream, store, run.plan.pieces, run.samples, run.device, job.part, job.parts)
+        return
+    if job.others:
+        _train_in_step(run, [item for item in run.plan.tasks if item.task.name in (job.task, *job.others)])
+        return
+    item = next(item for item in run.plan.tasks if item.task.name == job.task)
+    work = run.results / ".work" / item.key
+    folds = [job.fold] if job.stage == "train" else [None, *(fold for fold, _ in outcome.folds_of(item) if fold)]
+    with ExitStack() as held:
+        for fold in folds:
+            held.enter_context(_claim(work, fold))
+        if recorded(run, item) is not None:
+            say(f"{item.task.name}: another process has made its record")
+        elif job.stage == "train":
+            _train(run, item, work, job.fold)
+        else:
+            _score(run, item, work)
+
+
+def _train(run: Bench, item: TaskPlan, work: Path, fold: int | None) -> None:
+    """One fold as a job of its own, which leaves a note of its time for the record."""
+    checkpoint = outcome.checkpoint(work, fold)
+    note = checkpoint.with_suffix(_NOTE)
+    if note.exists():
+        return
+    began, resumed = time.perf_counter(), checkpoint.exists()
+    encoder = _encoder(run, item)
+    before = 0.0 if encoder is None else encoder.encoded_seconds
+    outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, fold, encoder)
+    encoded = 0.0 if encoder is None else encoder.encoded_seconds - before
+    kept.write(note, {"seconds": time.perf_counter() - began, "resumed": resumed, "encoded": encoded})
+
+
+def _train_in_step(run: Bench, items: Sequence[TaskPlan]) -> None:
+    """Train tasks that read the same audio side by side, so that what one has had encoded is there for the others.
+
+    Each is left a note of its part of the time and of what was encoded.
+    """
+    works = {run.results / ".work" / item.key: item for item in sorted(items, key=lambda item: item.key)}
+    with ExitStack() as held:
+        for work in works:  # in the order of their keys, as everybody takes them
+            held.enter_context(_claim(work, None))
+        left = {work: item for work, item in works.items() if recorded(run, item) is None}
+        notes = [outcome.checkpoint(work, None).with_suffix(_NOTE) for work in left]
+        encoder = next((found for item in left.values() if (found := _encoder(run, item))), None)
+        if encoder is None or all(note.exists() for note in notes):
+            return
+        began, before = time.perf_counter(), encoder.encoded_seconds
+        resumed = any(outcome.checkpoint(work, None).exists() for work in left)
+        outcome.train_together(left, run.plan.store, run.plan.seeds, run.device, encoder)
+        share = {"seconds": time.perf_counter() - began, "encoded": encoder.encoded_seconds - before}
+        for note in notes:
+            parts = {name: value / len(left) for name, value in share.items()}
+            kept.write(note, {**parts, "resumed": resumed})
+
+
+def _encoder(run: Bench, item: TaskPlan) -> OnDemand | None:
+    """What encodes the frames of a task on demand; ``None`` where they are stored. All tasks share one."""
+    if not run.plan.streams(item):
+        return None
+    if run.encoder is None:
+        run.encoder = OnDemand(run.plan.upstream, run.plan.store, run.plan.pieces, run.samples, run.device)
+    return run.encoder
+
+
+def _claim(work: Path, fold: int | None) -> AbstractContextManager[bool]:
+    """Waits until no other process works on the fold of a record; two benches that want the same do the work once."""
+    return claims.claim(work.with_name(f"{work.name}-{fold}{claims.SUFFIX}"), wait=True)
+
+
+def _with_jobs(done: Outcome, notes: Sequence[Mapping[str, Any]]) -> Outcome:
+    """The outcome with the time of the training that jobs of their own have done, which was only read again."""
+    if not notes:
+        return done
+    seconds = sum((note["seconds"] for note in notes), done.seconds["train"])
+    resumed = any(note["resumed"] for note in notes)
+    return replace(done, seconds={**done.seconds, "train": round(seconds, 3)}, resumed=resumed)
+
+
+def _score(run: Bench, item: TaskPlan, work: Path) -> None:
+    """One task: train what is not trained, choose on dev, open test once, and keep the record."""
+    run.price = run.price or price(run)
+    encoder = _encoder(run, item)
+    before = 0.0 if encoder is None else encoder.encoded_seconds
+    done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work, encoder)
+    notes = [kept.read(file) for file in sorted(work.glob(f"*{_NOTE}"))]
+    streamed = None
+    if encoder is not None:
+        streamed = encoder.encoded_seconds - before + sum(note["encoded"] for note in notes)
+    record = recording.make(run, item, _with_jobs(done, notes), streamed)
+    records.save(record, run.results)
+    shutil.rmtree(work)
+    interval = "[{:.2f}, {:.2f}]".format(*record.ci95)
+    say(f"{record.task}: {record.metric} {record.value:.2f} {interval} at learning rate {record.learning_rate:g}")
+
+
+def price(run: Bench) -> dict[str, Any]:
+    """Cost of the upstream on this device, measured once and kept in the cache."""
+    threads = torch.get_num_threads()
+    machine = [provenance.gather()[fact] for fact in ("processor", "torch")]
+    identity = digest_json([cost.VERSION, run.plan.upstream.fingerprint, run.device, threads, machine])[:16]
+    file = run.cache / "cost" / f"{identity}.json"
+    with claims.claim(file.with_suffix(claims.SUFFIX), wait=True):
+        known: dict[str, Any] | None = kept.read(file)
+        if known is None:
+            say(f"measure the cost of {run.plan.upstream.name} on {run.device}")
+            with run.watch("cost"), torch.no_grad():
+                known = _measure(run, threads)
+            kept.write(file, known)
+    run.notes += known["notes"]
+    return {name: value for name, value in known.items() if name != "notes"}
+
+
+def _measure(run: Bench, threads: int) -> dict[str, Any]:
+    notes: list[str] = []
+    measured = cost.measure(run.plan.upstream, run.card, run.device, threads, notes)
+    for note in notes:
+        say(f"note: {note}")
+    return {**measured, "notes": notes}
