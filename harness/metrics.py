@@ -16,9 +16,6 @@ from typing import Any
 import jiwer
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import interp1d
-from scipy.optimize import brentq
-from sklearn.metrics import roc_curve
 
 from harness.interface import Row, SlimbenchError
 
@@ -173,6 +170,10 @@ def equal_error_rate(same: NDArray[np.bool_], scores: Floats) -> float:
     As s3prl computes it (``downstream/sv_voxceleb1/utils.py``): scikit-learn's ``roc_curve``, linear
     interpolation of the true-positive rate, Brent's root.
     """
+    from scipy.interpolate import interp1d  # here, because they take seconds to import
+    from scipy.optimize import brentq
+    from sklearn.metrics import roc_curve
+
     false_positive, true_positive, _ = roc_curve(same, scores)
     curve = interp1d(false_positive, true_positive)
     return float(100.0 * brentq(lambda x: 1.0 - x - float(curve(x)), 0.0, 1.0))
