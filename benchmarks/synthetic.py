@@ -15,6 +15,8 @@ LABELS: dict[str, Callable[[int], str]] = {
     "ic": lambda i: f"{'abcdef'[i % 6]}|{'abcdefghijklmn'[i % 14]}|{'abcd'[i % 4]}",
     "pr": lambda i: " ".join(("P", "T", "K", "AA", "IY", "S")[(i + k) % 6] for k in range(24)),
     "asv": lambda i: f"speaker{i % 20}",
+    "sid": lambda i: f"speaker{i % 1251}",
+    "er": lambda i: ("neu", "hap", "ang", "sad")[i % 4],
 }
 """A label for the i-th utterance."""
 
