@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harness import hub, plain_yaml
 from harness.identity import digest_weights, weight_files
 from harness.interface import SlimbenchError
 
@@ -26,6 +24,8 @@ _CARD_REQUIRED = ("name", "title", "adapter", "licence", "source", "exposes")
 _VARIANT_TYPES = {key: _CARD_TYPES[key] for key in ("title", "exposes", "precision", "depth", "width", "options")}
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 """What a card's ``precision`` may say; see :mod:`harness.precision`."""
+MAX_BYTES = 2**16
+"""Largest card that is read."""
 
 
 @dataclass(frozen=True)
@@ -120,39 +120,13 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-class _CardLoader(yaml.SafeLoader):
-    """YAML without references, which can stand for more values than memory holds, and without repeated fields."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("a card repeats values instead of referring to them with '*'")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        found = super().construct_mapping(node, deep=deep)
-        if len(found) < len(node.value):
-            raise yaml.YAMLError(f"a field occurs twice in the mapping{node.start_mark}")
-        return found
-
-
 def read_card(file: Path, packaged: bool = False) -> Card:
     """Read and check one card.
 
     Raises:
-        SlimbenchError: the file is missing, not YAML, or a field is unknown, missing or of the wrong type.
+        SlimbenchError: the file is missing or not plain YAML, or a field is unknown, missing or of the wrong type.
     """
-    try:
-        text = file.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SlimbenchError(f"Cannot read the card {file}: {reason}; check the path.") from error
-    try:
-        values = yaml.load(text.decode("utf-8"), Loader=_CardLoader)  # noqa: S506 (a SafeLoader)
-        # What a message or a record cannot quote is refused: numbers of thousands of digits, halves of characters.
-        (repr(values) + json.dumps(values, ensure_ascii=False, skipkeys=True, default=str)).encode()
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # as PyYAML raises them
-        reason = " ".join(str(error).split())[:300]
-        raise SlimbenchError(f"{file} is not valid YAML: {reason}; correct it.") from error
+    values = plain_yaml.load(file, "the card", MAX_BYTES)
     if not isinstance(values, dict):
         raise SlimbenchError(f"{file}: a card is a mapping of fields to values; see the built-in cards.")
     _check_fields(file, values)
@@ -225,12 +199,34 @@ def _check_variants(file: Path, variants: Mapping[Any, Any]) -> None:
                 )
 
 
+def weights_of(card: Card) -> Path | None:
+    """Where the upstream's weights belong on this machine; ``None`` where it needs none.
+
+    The card's ``weights``, or the place in the Hugging Face cache of what its options ``hub`` and ``revision`` name.
+    """
+    return hub.folder(card.options) if card.weights is None else card.weights
+
+
 def available(card: Card) -> bool:
     """Whether the upstream's weights are on this machine, or it needs none."""
+    place = weights_of(card)
     try:
-        return card.weights is None or any(file.is_file() for file in weight_files(card.weights))
+        return place is None or any(file.is_file() for file in weight_files(place))
     except OSError as error:  # such as a path that is too long
         raise SlimbenchError(f"{card.file}: weights cannot be looked for: {error}; correct the path.") from error
+
+
+def missing(card: Card) -> str | None:
+    """What to do for an upstream whose weights are not on this machine, as one clause; ``None`` where they are here."""
+    if available(card):
+        return None
+    if card.weights is None:
+        return (
+            f"the Hugging Face cache {hub.cache()} does not have them; fetch them with '{hub.fetching(card.options)}', "
+            f"or copy the model's files to a folder and name that in 'weights' of {card.file}"
+        )
+    variable = " and set that variable" if "$" in str(card.weights) else ""
+    return f"put them at {card.weights}{variable} (source: {card.source})"
 
 
 def pin(card_file: Path) -> str:
@@ -256,22 +252,20 @@ def check_weights(card: Card) -> None:
     Raises:
         SlimbenchError: they are missing, they have another SHA-256, or a packaged card has none for weights beside it.
     """
-    if card.weights is None:
+    place = weights_of(card)
+    if place is None:
         return
-    if not available(card):
-        raise SlimbenchError(
-            f"The weights of {card.name} are not here: put them at {card.weights}"
-            f"{' and set that variable' if '$' in str(card.weights) else ''} (source: {card.source})."
-        )
+    if lacking := missing(card):
+        raise SlimbenchError(f"The weights of {card.name} are not here: {lacking}.")
     if card.sha256 is None:
-        if card.packaged and card.weights.resolve().is_relative_to(card.file.resolve().parent.parent):
+        if card.packaged and place.resolve().is_relative_to(card.file.resolve().parent.parent):
             raise SlimbenchError(
                 f"{card.file}: the weights beside this card are not pinned; fill in sha256 with harness.registry.pin."
             )
         return
-    digest = digest_weights(card.weights)
+    digest = digest_weights(place)
     if digest != card.sha256:
         raise SlimbenchError(
-            f"{card.weights} has SHA-256 {digest}, but its card {card.file} says {card.sha256}; "
+            f"{place} has SHA-256 {digest}, but its card {card.file} says {card.sha256}; "
             "restore the file, or give changed weights a card of their own."
         )

@@ -9,19 +9,18 @@ from harness import registry, suite
 from harness.interface import Task
 
 _FIELDS = "name title family depth width precision teacher licence source exposes".split()
-_LONG = frozenset({"about", "exposes", "licence", "source", "file", "teacher", "precision"})
+_LONG = frozenset({"about", "exposes", "licence", "source", "file", "teacher", "precision", "missing", "packaged"})
 """What only the JSON form shows."""
 
 
 def upstreams(available: bool) -> list[dict[str, Any]]:
-    """All cards, or those whose weights are here."""
+    """All cards, or those whose weights are here; ``missing`` says what to do for weights that are not."""
     rows = []
     for card in registry.cards().values():
-        here = registry.available(card)
-        if here or not available:
-            rows.append(
-                {**{field: getattr(card, field) for field in _FIELDS}, "available": here, "file": str(card.file)}
-            )
+        missing = registry.missing(card)
+        if missing is None or not available:
+            row = {field: getattr(card, field) for field in _FIELDS} | {"available": missing is None}
+            rows.append(row | {"missing": missing, "packaged": card.packaged, "file": str(card.file)})
     return rows
 
 
@@ -67,11 +66,21 @@ def suites() -> list[dict[str, Any]]:
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as aligned columns; long fields are left to the JSON form."""
+    """Rows as aligned columns, then what to do for weights that are missing; long fields are left to the JSON form."""
     shown = [key for key in rows[0] if key not in _LONG] if rows else []
     table = [shown, *([_cell(row[key]) for key in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table]
+    return "\n".join([*lines, *_missing(rows)])
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence per card of the user's own whose weights are not here, and one for all that came with a package."""
+    lacking = [row for row in rows if row.get("missing")]
+    own = [f"The weights of {row['name']} are not here: {row['missing']}." for row in lacking if not row["packaged"]]
+    others = len(lacking) - len(own)
+    where = "`slimbench list upstreams --json` says under `missing` where each gets them"
+    return [*own, f"The weights of {others} packaged upstreams are not here; {where}."] if others else own
 
 
 def _cell(value: Any) -> str:

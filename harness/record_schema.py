@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,9 @@ from harness.superb_lengths import BUCKETS
 
 SCHEMA = 1
 """Version of the record layout; a reader refuses any other."""
+
+
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class Kind:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_LARGEST <= value <= _LARGEST  # compared, since a whole number of 400 digits is no float
 
 
 def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _interval(value: Any) -> bool:

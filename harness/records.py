@@ -91,8 +91,8 @@ def payload(record: Record) -> dict[str, Any]:
     content = {field.name: getattr(record, field.name) for field in fields(Record)}
     content["trials"] = [_finite_trial(trial) for trial in record.trials]
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        plain: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
         raise SlimbenchError(
             f"The record of {_what(record)} cannot be written as JSON ({error}): report it."
         ) from error
@@ -144,15 +144,18 @@ def load(path: Path) -> Record:
         SlimbenchError: where the file is missing, broken, edited, or of another schema.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        plain = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number, object_pairs_hook=_once
+        )
+        seal = plain.pop("digest", None) if isinstance(plain, dict) else None
+        derived = digest_json(plain)  # here, because a text with half of a character has none
     except OSError as error:
         raise SlimbenchError(f"{path} cannot be read ({error.strerror}): check path and permissions.") from error
     except (ValueError, RecursionError) as error:
         raise SlimbenchError(f"{path} is not whole JSON ({error}): {_REMEDY}") from error
-    seal = plain.pop("digest", None) if isinstance(plain, dict) else None
     for problem in problems(plain):
         raise SlimbenchError(f"{path} is not a record: {problem}; {_REMEDY}")
-    if seal != digest_json(plain):
+    if seal != derived:
         raise SlimbenchError(f"{path} was changed after it was written (its digest does not match): {_REMEDY}")
     return Record(**plain)
 
@@ -268,8 +271,20 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
+def _number(text: str) -> float:
+    """A number of a file, which must be finite: ``NaN`` and ``1e999`` are none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a file; of two fields of one name only the last would be seen and sealed."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field occurs twice in one object")
+    return found
 
 
 def _text(plain: Mapping[str, Any]) -> str:

@@ -14,11 +14,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from harness.cards import Card, available, check_weights, pin, read_card, unknown, variants_of
+from harness.cards import Card, available, check_weights, missing, pin, read_card, unknown, variants_of
 from harness.interface import SlimbenchError, Task, Upstream
 
 __all__ = [
-    "Card", "available", "card", "cards", "formats", "load_upstream", "pin", "read_card",
+    "Card", "available", "card", "cards", "formats", "load_upstream", "missing", "pin", "read_card",
     "resolve", "suite_files", "task", "task_names", "unknown", "verbs",
 ]  # fmt: skip
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
-from harness import registry
+from harness import plain_yaml, registry
 from harness.interface import Batching, SlimbenchError, Task, TrainingProtocol
 
 DTYPES = ("float16", "bfloat16", "float32")
@@ -125,10 +123,7 @@ def _known_effects(where: str, words: Sequence[str]) -> None:
 
 
 def _read(file: Path, protocol: str | None) -> Suite:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SlimbenchError(f"{file}: is no valid YAML ({' '.join(str(error).split())}); correct it.") from error
+    content = plain_yaml.load(file, "the suite")
     if not isinstance(content, dict):
         raise SlimbenchError(f"{file}: a suite file is a mapping with name, title and tasks; this one is not.")
     _only(str(file), content, _TOP)

@@ -1,4 +1,4 @@
-"""YAML that is data and nothing else: safe, without references, without repeated or unknown fields."""
+"""Fields of plain YAML (:mod:`harness.plain_yaml`), each checked: none unknown, none missing, none of another kind."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harness import plain_yaml
 from harness.cards import hint
 from harness.interface import SlimbenchError
-
-
-class _Plain(yaml.SafeLoader):
-    """A SafeLoader that refuses references (which can stand for more than memory holds) and repeated fields."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("values are repeated in full, not referred to with '*'")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        found = super().construct_mapping(node, deep=deep)
-        if len(found) < len(node.value):
-            raise yaml.YAMLError(f"a field occurs twice in the mapping{node.start_mark}")
-        return found
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -34,14 +18,7 @@ def load(file: Path) -> dict[str, Any]:
     Raises:
         SlimbenchError: the file cannot be read, is not plain YAML, or holds no mapping with text keys.
     """
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise SlimbenchError(f"{file} cannot be read ({error.strerror}): check path and permissions.") from error
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SlimbenchError(f"{file} is not plain YAML: {reason}; correct it.") from error
-    return mapping(content, str(file))
+    return mapping(plain_yaml.load(file), str(file))
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import Counter
 from torch import nn
 
 from harness import cost
-from harness.cards import available, check_weights
+from harness.cards import check_weights, weights_of
 from harness.conformance import LONG, Subject, misshapen, noise, point
 from harness.drafting import TO_FILL_IN, left_open
 from harness.identity import digest_weights
@@ -40,10 +40,11 @@ def weights(subject: Subject) -> tuple[bool, str]:
     """The weights are here and are those of the card; weights that it does not pin pass, and the figure says so."""
     card = subject.card
     check_weights(card)
-    if card.weights is None:
+    place = weights_of(card)
+    if place is None:
         return True, "none needed"
     if card.sha256 is None:
-        return available(card), f"here, not pinned: add `sha256: {digest_weights(card.weights)}` to the card"
+        return True, f"here, not pinned: add `sha256: {digest_weights(place)}` to the card"
     return True, f"here and pinned, SHA-256 {card.sha256[:12]}…"
 
 

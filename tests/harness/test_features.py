@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 import zlib
-from pathlib import Path
 
 import pytest
 import torch
+import toy_processes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy_upstream import STATES, WIDTH, toy
@@ -268,32 +266,14 @@ def test_a_store_that_cannot_be_written_can_be_read(tmp_path, monkeypatch):
     assert not index.exists()
 
 
-CLAIM = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from toy_upstream import toy
-from harness.features import FeatureStore
-store = FeatureStore(Path(sys.argv[1]), toy())
-with store.claim("batch 1", wait=True) as mine:
-    print(mine, flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.fixture
 def other(tmp_path):
-    """Another process that holds a claim until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(tmp_path), str(Path(__file__).parent)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "True\n"
-    yield process
+    """Another process that holds a claim until it is told to end."""
+    process, line = toy_processes.start(toy_processes.claim, tmp_path)
+    assert line.recv() is True
+    yield process, line
     process.kill()
-    process.communicate()
+    process.join()
 
 
 def locks(store):
@@ -306,7 +286,10 @@ def test_of_two_processes_one_may_do_a_piece_of_work(tmp_path, other):
         assert (mine, another) == (False, True)
     sweep(store.folder)
     assert len(locks(store)) == 1
-    other.communicate()
+    process, line = other
+    line.send("end")
+    process.join()
+    assert process.exitcode == 0
     with store.claim("batch 1", wait=True) as mine:
         assert mine
     assert not locks(store)
@@ -314,8 +297,9 @@ def test_of_two_processes_one_may_do_a_piece_of_work(tmp_path, other):
 
 def test_a_killed_process_leaves_no_claim_and_its_file_is_swept(tmp_path, other):
     store = FeatureStore(tmp_path, toy())
-    other.kill()
-    other.wait()
+    process, _ = other
+    process.kill()
+    process.join()
     assert len(locks(store)) == 1
     sweep(store.folder)
     assert not locks(store)
@@ -332,29 +316,14 @@ def test_who_has_claimed_knows_what_others_have_stored(tmp_path):
         assert mine.has("k1", frames=True)
 
 
-RACE = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from toy_upstream import toy
-import torch
-from harness.features import Entry, FeatureStore
-store = FeatureStore(Path(sys.argv[1]), toy())
-for number in range(40):
-    key = f"k{number}"
-    with store.claim(key, wait=True):
-        if not store.has(key, frames=True):
-            states = torch.zeros(2, 3, 12)
-            store.save([Entry(key, 0.06, 3, True)], states.mean(1)[None], {key: states}, 1.0)
-            print(key, flush=True)
-"""
-
-
 def test_two_processes_with_the_same_work_do_each_piece_once(tmp_path):
-    command = [sys.executable, "-c", RACE, str(tmp_path), str(Path(__file__).parent)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate()[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    processes = [toy_processes.start(toy_processes.race, tmp_path) for _ in range(2)]
+    for _, line in processes:
+        line.send("go")
+    said = [line.recv() for _, line in processes]
+    for process, _ in processes:
+        process.join()
+    assert [process.exitcode for process, _ in processes] == [0, 0]
     assert sorted(key for keys in said for key in keys) == sorted(f"k{number}" for number in range(40))
     store = FeatureStore(tmp_path, toy())
     assert store.ledger({f"k{number}" for number in range(40)}).ratio == 1.0

@@ -148,6 +148,74 @@ def test_broken_files_give_one_sentence(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def rewritten(path, old, new):
+    """The file with one piece of its text replaced."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.chmod(0o644)
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+FREE = [
+    *("1e999", "-1e999", "NaN", "-Infinity", r'"\ud800"', r'{"\udfff": 1}', r'["a", "b\udc00c"]'),
+    *("[" * 5_000 + "]" * 5_000, "9" * 5_000, '{"a": 1, "a": 2}'),
+]
+"""Values that JSON readers take, or some of them, and that have no digest or more than one meaning."""
+PLACES = ['"python": "3"', '"notes": ["said"]', '"curve":[[5', '"hyp":"c x"', '"title": "Model ü"', '"steps": 10']
+"""Pieces of the file whose value is replaced: in free fields, in lists, in rows and in fields with a type."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", FREE, ids=lambda value: value[:12])
+def test_values_that_are_no_plain_json_give_one_sentence(saved, place, value):
+    text = saved.read_text(encoding="utf-8")
+    place = place if place in text else place.replace(": ", ":")
+    start = text.index(place)
+    saved.chmod(0o644)
+    saved.write_text(text[:start] + place.partition(":")[0] + ": " + value + ', "x' + text[start + 1 :])
+    with pytest.raises(SlimbenchError, match=r"is not whole JSON \(.*\): restore the file") as caught:
+        records.load(saved)
+    assert str(saved) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('"value": 50.0', '"value": 1' + "0" * 400, "value"),
+        ('"n_test": 2', '"n_test": 1' + "0" * 30, "n_test"),
+        ('"seeds": [0,1]', '"seeds": [0,1' + "0" * 400 + "]", "seeds"),
+        ('"real_time_factor":0.1', '"real_time_factor":1' + "0" * 400, "cost.real_time_factor"),
+    ],
+)
+def test_numbers_beyond_those_of_the_machine_are_of_no_kind(saved, old, new, field):
+    rewritten(saved, old, new)
+    with pytest.raises(SlimbenchError, match=rf"is not a record: field '{field}' is not .*; restore the file"):
+        records.load(saved)
+
+
+def test_the_largest_numbers_are_kept(tmp_path):
+    largest = make(learning_rate=1e-3, cost=make().cost | {"macs_per_second": sys.float_info.max, "params": 2**63 - 1})
+    assert records.load(records.save(largest, tmp_path)).cost == largest.cost
+
+
+def test_a_second_field_of_one_name_is_noticed(saved):
+    """The seal would be that of the last one, while a reader of the text may see the first."""
+    rewritten(saved, '"value": 50.0', '"value": 40.0,\n"value": 50.0')
+    with pytest.raises(SlimbenchError, match="a field occurs twice"):
+        records.load(saved)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"notes": ["\ud800"]}, {"provenance": {"\udfff": 1}}, {"protocol": {"a": math.inf}}]
+)
+def test_what_could_not_be_read_again_is_not_saved(tmp_path, changes):
+    with pytest.raises(SlimbenchError, match="cannot be written as JSON"):
+        records.save(make(**changes), tmp_path)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_every_cut_of_a_file_is_noticed(saved):
     whole = saved.read_bytes()
     saved.chmod(0o644)

@@ -2,10 +2,10 @@
 
 Rounding to float16 moves a value by at most 2⁻¹¹ of itself, to bfloat16 by 2⁻⁸. What that does to a score depends on
 the training: ``BOUND`` holds on this task, where training settles (all trials end within about a point of each other),
-and was set from what was measured on it. It is no general bound: where it does not settle (CTC after a few hundred
-updates; this task with more noise) any rounding sends single trials elsewhere, by as much as another seed does, and
-single scores moved by up to 12 points with float16. Time means are float32 whatever the precision, so that the scores
-of the pooled tasks do not move at all.
+and was set from what was measured on it. It is no general bound: where training does not settle (CTC after a few
+hundred updates; this task with more noise) single scores moved by up to 12 points with float16 when that was tried
+once. How that compares with another seed was not measured, and nothing here says which way scores move on average.
+Time means are float32 whatever the precision, so that the scores of the pooled tasks do not move at all.
 """
 
 import dataclasses

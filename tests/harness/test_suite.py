@@ -55,7 +55,7 @@ def test_built_in_suites_serve_all_seven_tasks_with_five_rates_and_three_seeds(n
         (("name: mine", "name: yours"), "must be the name of the file"),
         (("title: Mine", "title: Mine\ndtype: int8"), "float16, float32"),
         (("title: Mine", "title: Mine\nseeds: 0"), "whole number above 0"),
-        (("title: Mine", "title: [Mine"), "no valid YAML"),
+        (("title: Mine", "title: [Mine"), "is not plain YAML (line 3)"),
         (("steps: 7", "optimizer: SGD"), "Adam or AdamW"),
         (("steps: 7", "clip: 0"), "clip: is 0; it must be a number above 0"),
         (("steps: 7", "clip: yes"), "clip: is True; it must be a number above 0"),

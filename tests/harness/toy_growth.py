@@ -1,12 +1,15 @@
-"""A process that trains probes on a synthetic store and prints how far its memory grew, for ``test_growth.py``.
+"""Processes that train probes on a synthetic store and print how far their memory grew, for ``test_growth.py``.
 
-``python toy_growth.py FOLDER UTTERANCES FREE``: FREE bytes are said to be free, so tables beyond half of that stay out
-of memory. What is counted is anonymous memory (``RssAnon``): pages of mapped shards belong to the page cache, which the
-kernel takes back when it needs them.
+``python toy_growth.py FOLDER UTTERANCES:FREE ...``: FREE bytes are said to be free, so tables beyond half of that stay
+out of memory. Each pair is a process of its own, forked from one that has imported everything and done nothing. What
+is counted is anonymous memory (``RssAnon``): pages of mapped shards belong to the page cache, which the kernel takes
+back when it needs them.
 """
 
 import dataclasses
+import os
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,17 +52,34 @@ def grown(task, features, manifest):
     return max(seen) - before
 
 
-def main(folder, count, free):
-    torch.set_num_threads(1)
+def measured(folder, count, free):
     batches._free_bytes = lambda device: float(free)
     keys = [f"key{i}" for i in range(int(count))]
-    made = store(Path(folder), keys)
+    made = store(folder, keys)
     for task, label, size in ((IC, lambda i: f"{'ab'[i % 2]}|c|d", 16 * len(keys)), (PR, lambda i: "P T", len(keys))):
         small, large = (toy_manifest(task.name, label, (train, 8, 8)) for train in (16, size))
         ids = [row.id for row in large.utterances]
         features = TaskFeatures(made, {name: keys[i % len(keys)] for i, name in enumerate(ids)})
         grown(task, features, small)  # what a first run loads is no matter of the corpus
         print(grown(task, features, large))
+
+
+def main(folder, *pairs):
+    torch.set_num_threads(1)
+    for number, pair in enumerate(pairs):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                measured(Path(folder, str(number)), *pair.split(":"))
+                sys.stdout.flush()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(f"{pair} failed")
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ SHAPE = "student: {config: {layers: 1, width: 32, ffn: 64}, pairs: [[1, 1]]"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: [distil", "not valid YAML"),
+        ("kind: [distil", "not plain YAML"),
         (f"kind: distil\n{POOL}teacher: t", "'student' is missing"),
         ("kind: distil\nname: s\npool: {hours: 1}\nteacher: t\nstudent: {a: 1}", "'pool' needs hours and seed"),
         (f"kind: distil\n{POOL}teacher: t\nstudent: {{steps: 1}}", "'config'"),

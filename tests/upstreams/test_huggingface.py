@@ -4,14 +4,10 @@ import json
 import os
 import pickle
 import re
-import socket
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants, snapshot_download
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, hf_card, hf_class, hf_model, noise, real_speech, save_hf
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
@@ -19,7 +15,6 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from harness.cost import count_macs, count_parameters
 from harness.interface import SlimbenchError
-from upstreams.adapters import folders
 from upstreams.adapters.huggingface import HuggingFace
 
 LENGTHS = (16_000, 11_111, 5_000)
@@ -215,49 +210,6 @@ def test_no_family_passes_for_another(tmp_path):
     for special in ("wavlm", "wav2vec2-conformer"):
         for other in FAMILIES.keys() - {special}:
             assert {(special, other, True), (other, special, True)} <= refused
-
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hugging Face cache with one tiny model; the network is out of reach."""
-    cache = tmp_path / "cache"
-    save_hf(hf_model("hubert"), cache / "models--someone--tiny" / "snapshots" / REVISION)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(folders, "snapshot_download", partial(snapshot_download, cache_dir=cache))
-    monkeypatch.setattr(socket, "socket", None)
-    return cache
-
-
-def test_a_hub_name_is_found_in_the_local_cache(tmp_path, hub):
-    card = hf_card(tmp_path, weights=None, options={"hub": "someone/tiny", "revision": REVISION})
-    whole = hub / "models--someone--tiny" / "snapshots" / REVISION
-    upstream = HuggingFace(card)
-    assert upstream.fingerprint == HuggingFace(hf_card(tmp_path, weights=str(whole))).fingerprint
-    with pytest.raises(SlimbenchError, match=r"has SHA-256 .* but its card .* says 0000"):
-        HuggingFace(replace(card, sha256="0" * 64))
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"hub": "someone/other", "revision": REVISION}, rf"cache .*'hf download someone/other --revision {REVISION}'"),
-        ({"hub": "someone/tiny", "revision": "f" * 40}, r"The model someone/tiny is not in .* fetch it with"),
-        ({"hub": "someone/tiny", "revision": "main"}, r"revision is 'main'; write the commit of someone/tiny, 40"),
-        ({"hub": "someone/tiny"}, "option revision is ''"),
-        ({"hub": "../../etc", "revision": REVISION}, "option hub is '../../etc'; write owner/name"),
-    ],
-)
-def test_a_hub_name_that_is_not_there(tmp_path, hub, fields, message):
-    with pytest.raises(SlimbenchError, match=message):
-        HuggingFace(hf_card(tmp_path, weights=None, options=fields))
-
-
-def test_a_hub_name_beside_weights_is_refused(tmp_path):
-    with pytest.raises(SlimbenchError, match="sets both 'weights' and option hub"):
-        HuggingFace(hf_card(tmp_path, options={"hub": "someone/tiny", "revision": REVISION}))
 
 
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2-bert"])

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from harness.cards import Card
 from harness.interface import SAMPLE_RATE, HiddenStates, SlimbenchError
+from upstreams.adapters.batching import alone, batch, together
 
 OPTIONS: Mapping[str, Any] = {"frame_ms": 0.0, "padded": False}
 """Card options of all these adapters; ``frame_ms: 0`` means that it is measured."""
@@ -79,15 +79,11 @@ class Called:
         Raises:
             ValueError: an utterance is too short for one frame.
         """
-        if int(lengths.min()) < self.min_samples:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame of {self.name}")
-        waves, lengths = waves[:, : int(lengths.max())].to(self.device), lengths.to(self.device)
+        waves, lengths, _ = batch(waves, lengths, self.min_samples, self.device)
         if self._padded:
             states, frames = self._states(waves, lengths)
             return HiddenStates(states, frames, self.frame_ms)
-        rows = [self._alone(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        states = [pad_sequence([row[i] for row in rows], batch_first=True) for i in range(self.num_states)]
-        return HiddenStates(states, torch.tensor([len(row[0]) for row in rows], device=self.device), self.frame_ms)
+        return together([self._alone(wave) for wave in alone(waves, lengths)], self.frame_ms, self.device)
 
     def _alone(self, wave: Tensor) -> list[Tensor]:
         """The states (T, width) of one utterance (S,)."""

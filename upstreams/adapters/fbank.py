@@ -11,12 +11,12 @@ from __future__ import annotations
 import torch
 import torchaudio.compliance.kaldi
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import compute_deltas
 
 from harness.cards import Card
 from harness.identity import digest_json
 from harness.interface import SAMPLE_RATE, HiddenStates
+from upstreams.adapters.batching import alone, together
 
 VERSION = 1
 MELS, WINDOW_MS, SHIFT_MS, DELTA_WINDOW = 80, 25.0, 10.0, 5
@@ -54,10 +54,8 @@ class Fbank:
         T = (samples - 400) // 160 + 1. An utterance of a single frame has no variance; its CMVN is zero
         (s3prl yields NaN there).
         """
-        waves = waves.to(self.device)
-        features = [self._features(wave[: int(length)]) for wave, length in zip(waves, lengths, strict=True)]
-        frames = torch.tensor([len(item) for item in features], device=self.device)
-        return HiddenStates([pad_sequence(features, batch_first=True)], frames, self.frame_ms)
+        rows = [[self._features(wave)] for wave in alone(waves.to(self.device), lengths)]
+        return together(rows, self.frame_ms, self.device)
 
     def _features(self, wave: Tensor) -> Tensor:
         """(S,) samples to (T, 240)."""

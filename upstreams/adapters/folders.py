@@ -6,21 +6,21 @@ Weights come from ``*.safetensors`` or ``pytorch_model*.bin``, read without unpi
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from harness.cards import Card
-from harness.identity import digest_weights, weight_files
-from harness.interface import SlimbenchError
-from upstreams.adapters.weights import check_fit, read_tensors
+from harness import hub
+from harness.cards import Card, missing
+from harness.identity import digest_json, digest_weights, weight_files
+from harness.interface import SAMPLE_RATE, SlimbenchError
+from upstreams.adapters.weights import read_tensors, settle
 
+PREPROCESSOR = "preprocessor_config.json"
+"""The file of a model folder that describes what computes the model's input."""
 HUB_OPTIONS: Mapping[str, Any] = {"hub": "", "revision": ""}
 """Card options that name a folder in the Hugging Face cache in place of ``weights``."""
 
@@ -29,11 +29,10 @@ def model_folder(card: Card, options: Mapping[str, Any]) -> Path:
     """The folder that a card names, by ``weights`` or by the options ``hub`` and ``revision``.
 
     Raises:
-        SlimbenchError: neither or both are set, the revision is not a commit, the model is not in the local cache, or
-            its weights are not those that the card pins.
+        SlimbenchError: neither or both are set, the revision is not a commit, or the model is not in the local cache.
     """
-    hub, revision = str(options["hub"]), str(options["revision"])
-    if not hub:
+    name = options["hub"]
+    if not name:
         if card.weights is None:
             raise SlimbenchError(
                 f"{card.file}: field 'weights' is missing; name the folder of the model, or set options hub and "
@@ -42,25 +41,16 @@ def model_folder(card: Card, options: Mapping[str, Any]) -> Path:
         return card.weights
     if card.weights is not None:
         raise SlimbenchError(f"{card.file} sets both 'weights' and option hub; remove one.")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+    if not hub.is_name(name):
+        raise SlimbenchError(f"{card.file}: option hub is {name!r}; write owner/name.")
+    folder = hub.folder(options)
+    if folder is None:
         raise SlimbenchError(
-            f"{card.file}: option revision is {revision!r}; write the commit of {hub}, 40 hexadecimal digits in "
-            "quotes, so that the model cannot change."
+            f"{card.file}: option revision is {options['revision']!r}; write the commit of {name}, 40 hexadecimal "
+            "digits in quotes, so that the model cannot change."
         )
-    try:
-        folder = Path(snapshot_download(hub, revision=revision, local_files_only=True))
-    except HFValidationError as error:
-        raise SlimbenchError(f"{card.file}: option hub is {hub!r}; write owner/name.") from error
-    except LocalEntryNotFoundError as error:
-        raise SlimbenchError(
-            f"The model {hub} is not in the Hugging Face cache {constants.HF_HUB_CACHE}: fetch it with 'hf download "
-            f"{hub} --revision {revision}', or copy its files to a folder and name that in 'weights' of {card.file}."
-        ) from error
-    if card.sha256 is not None and (digest := digest_weights(folder)) != card.sha256:
-        raise SlimbenchError(
-            f"{folder} has SHA-256 {digest}, but its card {card.file} says {card.sha256}; "
-            "restore the file, or give changed weights a card of their own."
-        )
+    if lacking := missing(card):
+        raise SlimbenchError(f"The weights of {card.name} are not here: {lacking}.")
     return folder
 
 
@@ -108,10 +98,44 @@ def read_config(card: Card, folder: Path, classes: Mapping[str, Any], elsewhere:
     return _accepted(folder, classes[family].config_class.from_dict, values)
 
 
-def check_depth(card: Card, folder: Path, depth: int) -> None:
-    """Raises :class:`SlimbenchError` where the card says another depth than the model has."""
-    if card.depth is not None and card.depth != depth:
-        raise SlimbenchError(f"{card.file} says depth {card.depth}, but {folder} has {depth}; correct the card.")
+def front_end_sizes(folder: Path, what: str, names: Sequence[str]) -> dict[str, int]:
+    """Whole numbers in :data:`PREPROCESSOR`, whose sampling rate must be :data:`SAMPLE_RATE`.
+
+    Args:
+        folder: the model folder.
+        what: what the file says, for messages.
+        names: the keys of the numbers.
+
+    Raises:
+        SlimbenchError: the file cannot be read, a number is missing or below 1, or the rate is another.
+    """
+    file = folder / PREPROCESSOR
+    values = read_json(file, what)
+    for name in names:
+        if type(values.get(name)) is not int or values[name] < 1:
+            raise SlimbenchError(
+                f"{file} has {name} {values.get(name)!r}, not a whole number; copy it again from the model's source."
+            )
+    if values.get("sampling_rate") != SAMPLE_RATE:
+        raise SlimbenchError(
+            f"{file} has sampling_rate {values.get('sampling_rate')!r}; only models for {SAMPLE_RATE} are supported."
+        )
+    return {name: int(values[name]) for name in names}
+
+
+def fingerprint(adapter: str, version: int, folder: Path, **further: Any) -> str:
+    """Content key of a model folder: its weights, its configuration, and what the adapter adds.
+
+    Args:
+        adapter: name of the adapter.
+        version: of the adapter, raised when it gives other states.
+        folder: the model folder.
+        further: what else decides the states, JSON-able.
+    """
+    config = read_json(folder / "config.json", "the model's configuration")
+    return digest_json(
+        {"adapter": adapter, "version": version, "weights": digest_weights(folder), "config": config, **further}
+    )
 
 
 def load(folder: Path, build: Callable[[Any], Any], config: Any, rename: Callable[[str], str | None]) -> Any:
@@ -141,9 +165,7 @@ def load(folder: Path, build: Callable[[Any], Any], config: Any, rename: Callabl
                     f"{origin[name]} and {file} both hold the weight {name}; keep the files of one model in the folder."
                 )
             state[name], origin[name] = tensor, file
-    check_fit(folder, state, model.state_dict())
-    model.load_state_dict(state)
-    return model.float().eval().requires_grad_(False)
+    return settle(model, state, folder)
 
 
 def _accepted(folder: Path, build: Callable[[Any], Any], values: Any) -> Any:

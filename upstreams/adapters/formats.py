@@ -31,7 +31,7 @@ def huggingface(path: Path) -> Fields | None:
     Raises:
         SlimbenchError: it is one of a model type that no adapter takes.
     """
-    from upstreams.adapters.folders import read_json
+    from upstreams.adapters.folders import PREPROCESSOR, read_json
     from upstreams.adapters.huggingface import ELSEWHERE, MODELS
 
     folder = path if path.is_dir() else path.parent
@@ -53,7 +53,7 @@ def huggingface(path: Path) -> Fields | None:
         "width": config.hidden_size,
         "exposes": f"{EVERY_LAYER}, {_frame_ms(config):g} ms",
     }
-    if kind in MODELS and not (folder / "preprocessor_config.json").is_file():
+    if kind in MODELS and not (folder / PREPROCESSOR).is_file():
         fields["options"] = {"do_normalize": "TODO true or false, without quotes, as in pre-training"}
     return fields
 

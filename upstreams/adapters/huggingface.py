@@ -25,10 +25,19 @@ from transformers import (
 )
 
 from harness.cards import Card
-from harness.identity import digest_json, digest_weights
 from harness.interface import HiddenStates, SlimbenchError
-from upstreams.adapters.folders import HUB_OPTIONS, check_depth, load, model_folder, read_config, read_json
-from upstreams.adapters.padding import Frames, UtteranceGroupNorm, valid_samples, zero_behind_the_end
+from upstreams.adapters.batching import batch
+from upstreams.adapters.folders import (
+    HUB_OPTIONS,
+    PREPROCESSOR,
+    fingerprint,
+    load,
+    model_folder,
+    read_config,
+    read_json,
+)
+from upstreams.adapters.padding import Frames, end_at_the_end, valid_samples
+from upstreams.adapters.weights import check_depth
 from upstreams.students.frontend import standardise, valid
 
 VERSION = 1
@@ -77,27 +86,11 @@ class HuggingFace:
         self.do_normalize = _do_normalize(card, folder, options["do_normalize"])
         self.model = _load(card, folder, config).to(self.device)
         self.frames = Frames.of(config.conv_kernel, config.conv_stride)
-        self._end_at_the_end()
+        end_at_the_end(self.model.feature_extractor, self.model.encoder, self.frames)
         self.num_states, self.width = config.num_hidden_layers + 1, config.hidden_size
         self.frame_ms, self.min_samples = self.frames.frame_ms, self.frames.min_samples
-        identity = {
-            "adapter": "huggingface",
-            "version": VERSION,
-            "weights": digest_weights(folder),
-            "config": read_json(folder / "config.json", "the model's configuration"),
-            "do_normalize": self.do_normalize,
-        }
-        if _norms_last(config):
-            identity["last"] = "after the final layer norm"
-        self.fingerprint = digest_json(identity)
-
-    def _end_at_the_end(self) -> None:
-        """Make group norm and padded convolutions see each utterance as if it stood alone."""
-        first = self.model.feature_extractor.conv_layers[0]
-        if first.layer_norm.__class__ is nn.GroupNorm:
-            own = Frames(self.frames.kernels[:1], self.frames.strides[:1])
-            first.layer_norm = UtteranceGroupNorm.instead_of(first.layer_norm, own)
-        zero_behind_the_end(self.model.encoder, self.frames)
+        last = {"last": "after the final layer norm"} if _norms_last(config) else {}
+        self.fingerprint = fingerprint("huggingface", VERSION, folder, do_normalize=self.do_normalize, **last)
 
     def module(self) -> nn.Module:
         """The encoder without pre-training heads."""
@@ -111,16 +104,11 @@ class HuggingFace:
         Raises:
             ValueError: an utterance is too short for one frame.
         """
-        if int(lengths.min()) < self.min_samples:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame")
-        longest = int(lengths.max())
-        padded = bool((lengths != longest).any())
-        lengths = lengths.to(self.device)
-        waves = waves[:, :longest].to(self.device)
+        waves, lengths, ends = batch(waves, lengths, self.min_samples, self.device)
         if self.do_normalize:
             waves = standardise(waves, lengths, EPSILON)
-        mask = valid(lengths, longest).long() if padded else None
-        with valid_samples(lengths if padded else None):
+        mask = None if ends is None else valid(ends, waves.shape[1]).long()
+        with valid_samples(ends):
             output = self.model(waves, attention_mask=mask, output_hidden_states=True)
         states = [*output.hidden_states[:-1], output.last_hidden_state]
         return HiddenStates(states, self.frames(lengths), self.frame_ms)
@@ -131,7 +119,7 @@ def _do_normalize(card: Card, folder: Path, option: object) -> bool:
         return option
     if option is not None:
         raise SlimbenchError(f"{card.file}: option do_normalize is {option!r}; write true or false, without quotes.")
-    file = folder / "preprocessor_config.json"
+    file = folder / PREPROCESSOR
     values = read_json(file, "it says whether waveforms are normalised; or set option do_normalize on the card")
     if not isinstance(values.get("do_normalize"), bool):
         raise SlimbenchError(f"{file} lacks do_normalize; add it, or set option do_normalize on the card.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.cards import Card
 from harness.identity import digest_json, digest_tensors, digest_weights
 from harness.interface import HiddenStates, SlimbenchError
-from upstreams.adapters.weights import check_fit, read_tensors
+from upstreams.adapters.weights import check_depth, check_fit, read_tensors
 from upstreams.students.mini import MiniConfig, MiniWavLM
 
 VERSION = 1
@@ -81,6 +81,5 @@ def build(card: Card, file: Path, seed: int = 0) -> MiniWavLM:
         ) from error
     except (ValueError, TypeError) as error:
         raise SlimbenchError(f"{file} does not describe a mini model: {error}; restore it.") from error
-    if card.depth is not None and card.depth != config.layers:
-        raise SlimbenchError(f"{card.file} says depth {card.depth}, but {file} has {config.layers}; correct the card.")
+    check_depth(card, file, config.layers)
     return model

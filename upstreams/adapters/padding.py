@@ -93,6 +93,21 @@ class UtteranceGroupNorm(nn.GroupNorm):
         return normed
 
 
+def end_at_the_end(feature_extractor: Any, encoder: nn.Module, frames: Frames) -> None:
+    """Make group norm and padded convolutions of a model see each utterance as if it stood alone.
+
+    Args:
+        feature_extractor: convolutions over the waveform, ``conv_layers``, of which the first may have a group norm.
+        encoder: what follows them.
+        frames: the frames that all of these convolutions make.
+    """
+    first = feature_extractor.conv_layers[0]
+    if isinstance(first.layer_norm, nn.GroupNorm):
+        own = Frames(frames.kernels[:1], frames.strides[:1])
+        first.layer_norm = UtteranceGroupNorm.instead_of(first.layer_norm, own)
+    zero_behind_the_end(encoder, frames)
+
+
 def zero_behind_the_end(encoder: nn.Module, frames: Frames) -> None:
     """Let every padded convolution over time in ``encoder`` find zeros where an utterance has ended.
 

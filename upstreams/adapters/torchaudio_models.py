@@ -22,8 +22,9 @@ from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 from harness.cards import Card, hint
 from harness.identity import digest_json, digest_weights
 from harness.interface import HiddenStates, SlimbenchError
-from upstreams.adapters.padding import Frames, UtteranceGroupNorm, valid_samples, zero_behind_the_end
-from upstreams.adapters.weights import check_fit, read_tensors
+from upstreams.adapters.batching import batch
+from upstreams.adapters.padding import Frames, end_at_the_end, valid_samples
+from upstreams.adapters.weights import check_depth, read_tensors, settle
 from upstreams.students.frontend import standardise, valid
 
 VERSION = 1
@@ -54,20 +55,14 @@ class Torchaudio:
         kind, params, self.normalize = _description(card)
         self.name = card.name
         self.device = torch.device(device)
-        self.model = _build(card, kind, params)
         state = {name: value for name, value in read_tensors(card.weights).items() if not name.startswith(HEAD)}
-        check_fit(card.weights, state, self.model.state_dict(), "the card")
-        self.model.load_state_dict(state)
-        self.model.float().eval().requires_grad_(False).to(self.device)
+        self.model = settle(_build(card, kind, params), state, card.weights, "the card").to(self.device)
         convolutions = self.model.feature_extractor.conv_layers
         self.frames = Frames.of([layer.kernel_size for layer in convolutions], [layer.stride for layer in convolutions])
-        self._end_at_the_end()
+        end_at_the_end(self.model.feature_extractor, self.model.encoder, self.frames)
         transformer = self.model.encoder.transformer
         self.num_states, self.width = len(transformer.layers) + 1, int(transformer.pos_conv_embed.embed_dim)
-        if card.depth is not None and card.depth != len(transformer.layers):
-            raise SlimbenchError(
-                f"{card.file} says depth {card.depth}, but the model has {len(transformer.layers)}; correct the card."
-            )
+        check_depth(card, card.weights, len(transformer.layers))
         self.frame_ms, self.min_samples = self.frames.frame_ms, self.frames.min_samples
         self.fingerprint = digest_json(
             {
@@ -79,14 +74,6 @@ class Torchaudio:
                 "normalize": self.normalize,
             }
         )
-
-    def _end_at_the_end(self) -> None:
-        """Make group norm and the positional convolution see each utterance as if it stood alone."""
-        first = self.model.feature_extractor.conv_layers[0]
-        if isinstance(first.layer_norm, nn.GroupNorm):
-            own = Frames(self.frames.kernels[:1], self.frames.strides[:1])
-            first.layer_norm = UtteranceGroupNorm.instead_of(first.layer_norm, own)
-        zero_behind_the_end(self.model.encoder, self.frames)
 
     def module(self) -> nn.Module:
         """The encoder without the linear layer of fine-tuning."""
@@ -100,17 +87,12 @@ class Torchaudio:
         Raises:
             ValueError: an utterance is too short for one frame.
         """
-        if int(lengths.min()) < self.min_samples:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame")
-        longest = int(lengths.max())
-        padded = bool((lengths != longest).any())
-        lengths = lengths.to(self.device)
-        waves = waves[:, :longest].to(self.device)
+        waves, lengths, ends = batch(waves, lengths, self.min_samples, self.device)
         if self.normalize:
             waves = standardise(waves, lengths, EPSILON)
-        with valid_samples(lengths if padded else None):
+        with valid_samples(ends):
             features, _ = self.model.feature_extractor(waves, None)
-            states = self._transform(self.model.encoder.feature_projection(features), lengths if padded else None)
+            states = self._transform(self.model.encoder.feature_projection(features), ends)
         return HiddenStates(states, self.frames(lengths), self.frame_ms)
 
     def _transform(self, x: Tensor, lengths: Tensor | None) -> list[Tensor]:

@@ -18,9 +18,18 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertModel
 
 from harness.cards import Card
-from harness.identity import digest_json, digest_weights
 from harness.interface import SAMPLE_RATE, HiddenStates, SlimbenchError
-from upstreams.adapters.folders import HUB_OPTIONS, check_depth, load, model_folder, read_config, read_json
+from upstreams.adapters.batching import alone, check_length
+from upstreams.adapters.folders import (
+    HUB_OPTIONS,
+    PREPROCESSOR,
+    fingerprint,
+    front_end_sizes,
+    load,
+    model_folder,
+    read_config,
+)
+from upstreams.adapters.weights import check_depth
 from upstreams.students.frontend import valid
 
 VERSION = 1
@@ -53,16 +62,8 @@ class Wav2Vec2Bert:
         self.num_states, self.width = config.num_hidden_layers + 1, config.hidden_size
         self.frame_ms = 1000.0 * SHIFT * self.stride / SAMPLE_RATE
         self.min_samples = WINDOW + SHIFT * (max(self.stride, 2) - 1)  # one frame has no variance
-        self.fingerprint = digest_json(
-            {
-                "adapter": "wav2vec2_bert",
-                "version": VERSION,
-                "weights": digest_weights(folder),
-                "config": read_json(folder / "config.json", "the model's configuration"),
-                "mels": self.extractor.num_mel_bins,
-                "stride": self.stride,
-            }
-        )
+        mels = self.extractor.num_mel_bins
+        self.fingerprint = fingerprint("wav2vec2_bert", VERSION, folder, mels=mels, stride=self.stride)
 
     def module(self) -> nn.Module:
         """The encoder."""
@@ -76,9 +77,8 @@ class Wav2Vec2Bert:
         Raises:
             ValueError: an utterance is too short for one frame.
         """
-        if int(lengths.min()) < self.min_samples:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame")
-        features = [self._features(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
+        check_length(lengths, self.min_samples)
+        features = [self._features(wave) for wave in alone(waves, lengths)]
         frames = torch.tensor([len(item) for item in features], device=self.device)
         padded = pad_sequence(features, batch_first=True).to(self.device)
         mask = valid(frames, padded.shape[1])
@@ -96,17 +96,11 @@ class Wav2Vec2Bert:
 
 def _extractor(folder: Path, config: Any) -> Any:
     """Transformers' own front end with the settings of the folder."""
-    file = folder / "preprocessor_config.json"
-    values = read_json(file, "it says how filter banks are computed")
-    sizes = {key: values.get(key) for key in ("num_mel_bins", "stride")}
-    wrong = [key for key, value in sizes.items() if type(value) is not int or value < 1]
-    if wrong or values.get("sampling_rate") != SAMPLE_RATE:
-        key = wrong[0] if wrong else "sampling_rate"
-        raise SlimbenchError(f"{file} has {key} {values.get(key)!r}, which no model here uses; copy it again.")
-    mels, stride = int(values["num_mel_bins"]), int(values["stride"])
+    sizes = front_end_sizes(folder, "it says how filter banks are computed", ("num_mel_bins", "stride"))
+    mels, stride = sizes["num_mel_bins"], sizes["stride"]
     if mels * stride != config.feature_projection_input_dim:
         raise SlimbenchError(
-            f"{file} makes features {mels * stride} wide, but config.json beside it wants "
+            f"{folder / PREPROCESSOR} makes features {mels * stride} wide, but config.json beside it wants "
             f"{config.feature_projection_input_dim}; take both files from one source."
         )
     make: Any = SeamlessM4TFeatureExtractor

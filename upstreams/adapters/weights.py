@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.cards import Card
 from harness.interface import SlimbenchError
 from upstreams.adapters.checkpoints import MAX_DIMENSIONS, MAX_NUMBERS, read_torch, reading
 from upstreams.adapters.plain_pickle import DamagedError, ForbiddenError
@@ -53,6 +54,29 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ForbiddenError("a name occurs twice in it")
     return found
+
+
+def settle(model: Any, state: Mapping[str, Tensor], file: Path, described: str = "config.json beside them") -> Any:
+    """Give a model its stored weights and freeze it: float32, eval mode, no gradients. Returns the model.
+
+    Args:
+        model: the model, with any weights.
+        state: its weights by name, all of them and no others.
+        file: where they are stored, for messages.
+        described: what the model was built from, for messages.
+
+    Raises:
+        SlimbenchError: as :func:`check_fit`.
+    """
+    check_fit(file, state, model.state_dict(), described)
+    model.load_state_dict(state)
+    return model.float().eval().requires_grad_(False)
+
+
+def check_depth(card: Card, place: Path, depth: int) -> None:
+    """Raises :class:`SlimbenchError` where the card says another depth than the model at ``place`` has."""
+    if card.depth is not None and card.depth != depth:
+        raise SlimbenchError(f"{card.file} says depth {card.depth}, but {place} has {depth}; correct the card.")
 
 
 def check_fit(

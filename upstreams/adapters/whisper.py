@@ -18,14 +18,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from harness.cards import Card
-from harness.identity import digest_json, digest_weights
 from harness.interface import SAMPLE_RATE, HiddenStates, SlimbenchError
-from upstreams.adapters.folders import HUB_OPTIONS, check_depth, load, model_folder, read_config, read_json
+from upstreams.adapters.batching import alone, check_length, together
+from upstreams.adapters.folders import (
+    HUB_OPTIONS,
+    PREPROCESSOR,
+    fingerprint,
+    front_end_sizes,
+    load,
+    model_folder,
+    read_config,
+)
+from upstreams.adapters.weights import check_depth
 
 VERSION = 1
 LEFT_OVER = ("decoder.", "proj_out.")
@@ -56,15 +64,7 @@ class Whisper:
         self.model = load(folder, WhisperEncoder, config, _rename).to(self.device)
         self.num_states, self.width = config.encoder_layers + 1, config.d_model
         self.frame_ms, self.min_samples = 1000.0 * self.hop / SAMPLE_RATE, self.hop
-        self.fingerprint = digest_json(
-            {
-                "adapter": "whisper",
-                "version": VERSION,
-                "weights": digest_weights(folder),
-                "config": read_json(folder / "config.json", "the model's configuration"),
-                "features": settings,
-            }
-        )
+        self.fingerprint = fingerprint("whisper", VERSION, folder, features=settings)
 
     def module(self) -> nn.Module:
         """The encoder."""
@@ -78,12 +78,8 @@ class Whisper:
         Raises:
             ValueError: an utterance is shorter than one frame.
         """
-        if int(lengths.min()) < self.min_samples:
-            raise ValueError(f"{int(lengths.min())} samples are too few for one frame")
-        rows = [self._encode(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        states = [pad_sequence([row[layer] for row in rows], batch_first=True) for layer in range(self.num_states)]
-        frames = torch.tensor([len(row[0]) for row in rows], device=self.device)
-        return HiddenStates(states, frames, self.frame_ms)
+        check_length(lengths, self.min_samples)
+        return together([self._encode(wave) for wave in alone(waves, lengths)], self.frame_ms, self.device)
 
     def _encode(self, wave: Tensor) -> list[Tensor]:
         """(S,) samples to states (T, width), window by window."""
@@ -103,23 +99,14 @@ def _rename(name: str) -> str | None:
 
 def _extractor(folder: Path, config: Any) -> tuple[Any, dict[str, int]]:
     """Transformers' own log-mel front end with the settings of the folder, and these settings."""
-    file = folder / "preprocessor_config.json"
-    values = read_json(file, "it says how log-mel features are computed")
-    settings = {key: values.get(key) for key in ("feature_size", "hop_length", "n_fft", "chunk_length")}
-    for key, value in settings.items():
-        if type(value) is not int or value < 1:
-            raise SlimbenchError(
-                f"{file} has {key} {value!r}, not a whole number; copy it again from the model's source."
-            )
-    if values.get("sampling_rate") != SAMPLE_RATE:
-        raise SlimbenchError(
-            f"{file} has sampling_rate {values.get('sampling_rate')!r}; only models for {SAMPLE_RATE} are supported."
-        )
+    names = ("feature_size", "hop_length", "n_fft", "chunk_length")
+    settings = front_end_sizes(folder, "it says how log-mel features are computed", names)
     make: Any = WhisperFeatureExtractor
     made = make(**settings)
     if (made.feature_size, made.nb_max_frames) != (config.num_mel_bins, 2 * config.max_source_positions):
         raise SlimbenchError(
-            f"{file} makes {made.nb_max_frames} frames of {made.feature_size} channels, but config.json beside it "
-            f"wants {2 * config.max_source_positions} of {config.num_mel_bins}; take both files from one source."
+            f"{folder / PREPROCESSOR} makes {made.nb_max_frames} frames of {made.feature_size} channels, but "
+            f"config.json beside it wants {2 * config.max_source_positions} of {config.num_mel_bins}; take both files "
+            "from one source."
         )
-    return made, {key: int(value) for key, value in settings.items() if value is not None}
+    return made, settings

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
+from harness import plain_yaml
 from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from harness.provenance import gather
@@ -37,11 +37,7 @@ def load(name: str) -> dict[str, Any]:
     if not file.is_file():
         known = ", ".join(sorted(f.stem for f in RECIPES.glob("*.yaml")))
         raise SlimbenchError(f"{file} is missing; give a recipe file or one of: {known}.")
-    try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SlimbenchError(f"{file} is not valid YAML ({reason}); mend that line.") from error
+    recipe = plain_yaml.load(file, "the recipe")
     if not isinstance(recipe, dict) or recipe.get("kind") not in NEEDED:
         raise SlimbenchError(f"{file}: a recipe is a mapping with kind: pretrain or kind: distil.")
     for key, form in NEEDED[recipe["kind"]].items():

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
+from harness import plain_yaml
 from harness.cards import Card
 from harness.interface import SlimbenchError
 from upstreams.students.encoder import Encoder, EncoderShape, LayerShape, uniform
@@ -27,8 +27,6 @@ OPTIONS: Mapping[str, Any] = {"config": "", "states": "heads"}
 """``config``: the YAML file, relative to the weights' folder; empty for the configuration in the checkpoint.
 ``states``: ``heads`` (what every head predicts), ``last`` (only the last head), ``layers`` (outputs of the layers)."""
 STUDENT = "student_model."
-MAX_YAML = 1 << 20
-"""Largest YAML file in bytes; real ones have 4 kB."""
 MAX_SIZE = 100_000
 """Largest width of anything, so that a damaged configuration is refused before a model is built."""
 NAMES = (
@@ -193,19 +191,15 @@ def read_config(card: Card, file: Path, checkpoint: Mapping[str, Any]) -> Settin
         found = (folder / name).resolve()
         if not found.is_relative_to(folder):
             raise SlimbenchError(f"{card.file}: option config is {name!r}; name a file in the folder of the weights.")
-        with found.open("rb") as stream:
-            content = stream.read(MAX_YAML + 1)
-        if len(content) > MAX_YAML:
-            raise SlimbenchError(f"{found} is larger than {MAX_YAML} bytes; it is no configuration of a student.")
-        values = yaml.safe_load(content)
-    except (OSError, ValueError) as error:
+        missing = not found.is_file()
+    except (OSError, ValueError):
+        missing = True
+    if missing:
         raise SlimbenchError(
-            f"{file.parent / name} (option config of {card.file}) cannot be read ({error}); put it beside the weights."
-        ) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SlimbenchError(
-            f"{found} is not plain YAML: {' '.join(str(error).split())}; take it from its source."
-        ) from error
+            f"{file.parent / name} (option config of {card.file}) cannot be read (no such file); put it beside "
+            "the weights."
+        )
+    values = plain_yaml.load(found, "the configuration")
     return Settings(found, values).part("distiller")
 
 

@@ -7,7 +7,7 @@ runs on segments. States are those that SUPERB takes of wav2vec 2.0: the input o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from harness.cards import Card
 from harness.interface import SlimbenchError
 from upstreams.adapters.checkpoints import read_checkpoint
 from upstreams.students import cif
-from upstreams.students.encoder import Encoder, EncoderShape, uniform
-from upstreams.students.frontend import WAV2VEC2, Convolution, FrontEnd, frame_ms, min_samples
+from upstreams.students.encoder import Encoder
+from upstreams.students.fairseq_models import Parts
+from upstreams.students.layout import Layout, layout_of
 from upstreams.students.settings import Settings
 from upstreams.students.student import FAIRSEQ, Blueprint, Family, inputs_and_final, renamed, tensors_under
 
@@ -37,21 +38,17 @@ class OnceForAll(nn.Module):
     """The model at one compression.
 
     Args:
-        convolutions: of the front end.
-        norm: of the front end, ``group`` or ``layer``.
-        shape: of the encoder; without a norm of the features, which is done before the compression here.
+        layout: front end and encoder, without a norm of the features, which is done before the compression here.
         lam: compression, see :func:`upstreams.students.cif.mixed`.
         repeat: give states on the front end's grid, each segment repeated over its frames, instead of one per segment.
     """
 
-    def __init__(
-        self, convolutions: Sequence[Convolution], norm: str, shape: EncoderShape, lam: float, repeat: bool
-    ) -> None:
+    def __init__(self, layout: Layout, lam: float, repeat: bool) -> None:
         super().__init__()
-        self.front = FrontEnd(convolutions, norm)
-        self.feature_norm = nn.LayerNorm(shape.features)
-        self.weights = cif.Weights(shape.features)
-        self.encoder = Encoder(shape)
+        self.front = layout.front()
+        self.feature_norm = nn.LayerNorm(layout.encoder.features)
+        self.weights = cif.Weights(layout.encoder.features)
+        self.encoder = Encoder(layout.encoder)
         self.lam, self.repeat = lam, repeat
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -90,61 +87,36 @@ def read(card: Card, file: Path) -> Blueprint:
         SlimbenchError: the file is no such checkpoint, or of a kind that is not supported.
     """
     lam, repeat = compression(card)
-    checkpoint = Settings(file, read_checkpoint(file))
-    config = model_settings(checkpoint)
+    parts = Parts.of(Settings(file, read_checkpoint(file)))
+    config = parts.model
     if config.one_of("subsample", ("none", "fixed", "cif"), "none") != "cif" or not config.flag("mixup", False):
         raise SlimbenchError(f"{file}: subsample and mixup do not say once-for-all compression; use another adapter.")
-    shape, convolutions, norm = shape_of(config)
+    layout = layout_of_model(config)
+    depth = len(layout.encoder.layers)
     period = cif.period_of(min(lam, 1.0))
     return Blueprint(
-        make=lambda: OnceForAll(convolutions, norm, shape, lam, repeat),
-        state=renamed(tensors_under(checkpoint.part("model").values), NAMES, HEADS, file),
+        make=lambda: OnceForAll(layout, lam, repeat),
+        state=renamed(tensors_under(parts.weights.values), NAMES, HEADS, file),
         settings={"model": plain(config.values), "lam": lam, "repeat": repeat},
-        depth=len(shape.layers),
-        width=shape.width,
-        num_states=len(shape.layers) + 1,
-        frame_ms=frame_ms(convolutions) if repeat else period,
-        min_samples=min_samples(convolutions),
-        normalise=_task(checkpoint).flag("normalize", False),
+        depth=depth,
+        width=layout.encoder.width,
+        num_states=depth + 1,
+        frame_ms=layout.frame_ms if repeat else period,
+        min_samples=layout.min_samples,
+        normalise=parts.task.flag("normalize", False),
         variable_rate=not repeat,
     )
 
 
-def model_settings(checkpoint: Settings) -> Settings:
-    """The model's settings of a fairseq checkpoint: ``cfg.model``, or the flat ``args`` of older ones."""
-    if checkpoint.values.get("cfg") is not None:
-        return checkpoint.part("cfg").part("model")
-    return checkpoint.part("args")
+def layout_of_model(config: Settings) -> Layout:
+    """Front end and encoder of a model's settings; the features' norm stands before the compression.
 
-
-def _task(checkpoint: Settings) -> Settings:
-    if checkpoint.values.get("cfg") is not None:
-        return checkpoint.part("cfg").part("task")
-    return checkpoint.part("args")
-
-
-def shape_of(config: Settings) -> tuple[EncoderShape, tuple[Convolution, ...], str]:
-    """Encoder, front end and its norm, of a fairseq wav2vec 2.0 configuration."""
-    config.one_of("activation_fn", ("gelu",), "gelu")
-    config.one_of("layer_type", ("transformer",), "transformer")
-    for key in ("conv_bias", "quantize_input"):
-        if config.flag(key, False):
-            raise SlimbenchError(f"{config.file}: {key} is not supported.")
-    convolutions = config.convolutions("conv_feature_layers", WAV2VEC2)
-    width = config.integer("encoder_embed_dim", 768, least=1)
-    heads, ffn = config.integer("encoder_attention_heads", 12, least=1), config.integer("encoder_ffn_embed_dim", 3072)
-    shape = EncoderShape(
-        features=convolutions[-1].channels,
-        width=width,
-        layers=uniform(config.integer("encoder_layers", 12, least=1), width, heads, ffn),
-        feature_norm=False,
-        project=convolutions[-1].channels != width,
-        position_kernel=config.integer("conv_pos", 128, least=1),
-        position_groups=config.integer("conv_pos_groups", 16, least=1),
-        norm_first=config.flag("layer_norm_first", False),
-    )
-    mode = config.one_of("extractor_mode", ("default", "layer_norm"), "default")
-    return shape, convolutions, {"default": "group", "layer_norm": "layer"}[mode]
+    Raises:
+        SlimbenchError: they say something that is not supported.
+    """
+    if config.flag("quantize_input", False):
+        raise SlimbenchError(f"{config.file}: a model with quantised input is not supported.")
+    return layout_of(config, feature_norm=False)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +130,7 @@ def recognise(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, object] | 
     weights = checkpoint.get("model")
     if not isinstance(weights, Mapping) or not any(str(name).startswith("cif_subsampler.") for name in weights):
         return None
-    shape, _, _ = shape_of(model_settings(Settings(path, checkpoint)))
+    shape = layout_of_model(Parts.of(Settings(path, checkpoint)).model).encoder
     return {
         "adapter": "upstreams.students.ofa:adapter",
         "family": "ofa",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.cards import Card
 from harness.identity import digest_json, digest_weights
 from harness.interface import HiddenStates, SlimbenchError
-from upstreams.adapters.weights import check_fit
+from upstreams.adapters.weights import check_depth, check_fit
 from upstreams.students.encoder import Encoder, EncoderShape, Passage
 from upstreams.students.frontend import FrontEnd, standardise
 
@@ -88,8 +88,7 @@ class Student:
 
     def __init__(self, family: Family, card: Card, file: Path, device: str) -> None:
         plan = family.read(card, file)
-        if card.depth is not None and card.depth != plan.depth:
-            raise SlimbenchError(f"{card.file} says depth {card.depth}, but {file} has {plan.depth}; correct the card.")
+        check_depth(card, file, plan.depth)
         self.model = _made(plan, file)
         state = {name: tensor.float() for name, tensor in plan.state.items()}
         check_fit(file, state, self.model.state_dict(), "its configuration")

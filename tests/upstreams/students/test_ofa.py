@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fairseq_cases
 import ofa_cases
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from student_cases import Case, card_file, utterances
+from student_cases import LENGTHS, Case, card_file, random_state, utterances
 from torch import Tensor
 
 from harness.interface import SlimbenchError, Upstream
@@ -76,6 +78,30 @@ def test_without_compression_it_is_the_plain_encoder(tmp_path: Path) -> None:
     assert upstream.frame_ms == 20.0
     for ours, expected in zip(states.states, [passage.embedded, *passage.layers], strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, fairseq_cases.LARGE], ids=["base", "large"])
+def test_without_compression_it_is_wav2vec2_of_the_same_weights(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Of the family that is compared with its public code; base and large: group or layer norm, bias, pre-norm."""
+    config = {**fairseq_cases.SMALL, "_name": "wav2vec2", **changes}
+    fields = {"name": "x", "title": "X", "licence": "none", "source": "a test", "exposes": "all"}
+    plain = fairseq_cases.write(tmp_path, "wav2vec2", config, fairseq_cases.TASK, "fairseq")
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**fields, **plain}))
+    stored = torch.load(tmp_path / "model.pt", weights_only=True)
+    parts = {"cnn.weight": (16, 16, 5), "cnn.bias": (16,), "layer.2.weight": (1, 16), "layer.2.bias": (1,)}
+    shapes = {f"cif_subsampler.alpha_fn.{name}": shape for name, shape in parts.items()}
+    shapes |= {f"cif_subsampler.alpha_fn.layer.0.{kind}": (16,) for kind in ("weight", "bias")}
+    stored["model"] |= random_state(shapes)
+    stored["cfg"]["model"] |= {"subsample": "cif", "mixup": True}
+    torch.save(stored, tmp_path / "ofa.pt")
+    ofa = {"adapter": "upstreams.students.ofa:adapter", "weights": "ofa.pt", "options": {"lam": 0.0}}
+    (tmp_path / "ofa.yaml").write_text(yaml.safe_dump({**fields, **ofa}))
+    batch = torch.nn.utils.rnn.pad_sequence(utterances(), batch_first=True), torch.tensor(LENGTHS)
+    mine, theirs = (load_upstream(str(tmp_path / f"{name}.yaml")).encode(*batch) for name in ("ofa", "plain"))
+    assert mine.lengths.tolist() == theirs.lengths.tolist()
+    for ours, expected in zip(mine.states, theirs.states, strict=True):
+        for row, frames in enumerate(mine.lengths.tolist()):
+            torch.testing.assert_close(ours[row, :frames], expected[row, :frames], atol=1e-5, rtol=1e-4)
 
 
 def test_more_compression_gives_fewer_frames(tmp_path: Path) -> None:
