@@ -17,11 +17,12 @@ Mark = Literal["", "best", "second"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a shown table: text, what stands small beside it, and how it ranks."""
+    """One cell of a shown table: text, what stands small beside it, how it ranks, and letters set high behind it."""
 
     text: str
     small: str = ""
     mark: Mark = ""
+    letters: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def markdown(table: Table, level: int = 2) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
     text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
-    return f"{text} <sub>{escape_markdown(cell.small)}</sub>" if cell.small else text
+    high = f" <sup>{escape_markdown(cell.letters)}</sup>" if cell.letters else ""
+    return text + high + (f" <sub>{escape_markdown(cell.small)}</sub>" if cell.small else "")
 
 
 _LATEX_SPECIAL = {
@@ -114,12 +116,22 @@ _LATEX_SPECIAL = {
     "−": r"$-$",
     "–": "--",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "≈": r"$\approx$",
+    "∼": r"$\sim$",
+    "√": r"$\surd$",
 }
 
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is, in text mode."""
     return "".join(_LATEX_SPECIAL.get(char, char) for char in printable(text))
+
+
+WIDE, SMALL = 11, (r"\scriptsize", r"\setlength{\tabcolsep}{2.5pt}")
+"""Tables of more columns than these are set smaller."""
 
 
 def latex(table: Table) -> str:
@@ -130,8 +142,7 @@ def latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
-        r"\footnotesize",
-        r"\setlength{\tabcolsep}{4pt}",
+        *((r"\footnotesize", r"\setlength{\tabcolsep}{4pt}") if len(table.header) <= WIDE else SMALL),
         rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.header) - 1)}@{{}}}}",
         r"\toprule",
         _latex_row(escape_latex(title) for title in table.header),
@@ -157,7 +168,8 @@ def _latex_body(rows: Sequence[Sequence[Cell]]) -> list[str]:
 
 def _latex_cell(cell: Cell) -> str:
     text = escape_latex(cell.text)
-    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
+    high = rf"\textsuperscript{{{escape_latex(cell.letters)}}}" if cell.letters else ""
+    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark] + high
 
 
 def _latex_row(cells: Iterable[str]) -> str:

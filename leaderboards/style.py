@@ -1,7 +1,8 @@
 """How every figure looks: one font size ladder, one palette, one face per upstream, panels in a grid.
 
-Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers; fixed features
-are grey. Every upstream also has a marker of its own, so that the figures survive a grey print.
+Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers, with Tol's wine
+(personal.sron.nl/~pault) in place of their yellow, which is too pale on white; fixed features are grey. Every upstream
+also has a marker of its own, so that the figures survive a grey print.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from harness.records import Record
 from harness.show import face, printable
 from leaderboards.board import Board
 
@@ -27,7 +27,7 @@ WIDTH = 7.0
 """Inches: the text width of a two-column page."""
 
 INK, PALE = "#222222", "#d9d9d9"
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#882255")
 MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h")
 GREYS = ("#8c8c8c", "#4d4d4d", "#bdbdbd")
 FIXED_MARKERS = ("X", "P", "*", "d")
@@ -68,6 +68,10 @@ RC: dict[str, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
 }
+
+
+BETTER = "Axes point to better."
+"""The note of legends."""
 
 
 @contextmanager
@@ -134,6 +138,11 @@ def panels(count: int, height: float, columns: int = 4, **share: Any) -> tuple[F
     return figure, axes[:count], axes[count] if len(axes) > count else None
 
 
+def panel_height(board: Board) -> float:
+    """Inches of a panel that lets the legend fit into one, too."""
+    return max(1.62, 0.45 + 0.165 * (len(board.upstreams) + 1))
+
+
 def legend(figure: Figure, slot: Axes | None, handles: Sequence[Artist], note: str = "") -> None:
     """The legend in the free slot of the grid, or above all panels (in room of its own) where there is none."""
     if slot is not None:
@@ -158,9 +167,14 @@ def freeze(figure: Figure) -> None:
 
 def point_to_better(axes: Axes, board: Board, task: str, axis: str = "y") -> None:
     """Turn the score axis so that up (or right) is better, with few round ticks."""
+    turn(axes, face(board.metric(task)).higher_is_better, axis)
+
+
+def turn(axes: Axes, higher_is_better: bool, axis: str = "y") -> None:
+    """As :func:`point_to_better`, where the direction is known."""
     chosen = axes.yaxis if axis == "y" else axes.xaxis
     chosen.set_major_locator(MaxNLocator(4, min_n_ticks=3))
-    if not face(board.metric(task)).higher_is_better:
+    if not higher_is_better:
         chosen.set_inverted(True)
 
 
@@ -179,27 +193,40 @@ def log_axis(axes: Axes, values: Sequence[float], form: Callable[[float], str] =
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def off_scale(records: Mapping[str, Record], higher_is_better: bool) -> frozenset[str]:
-    """Upstreams so far behind that drawing them to scale would press all others together.
+class Scored(Protocol):
+    """Anything with a score and, where it has one, a 95 % interval."""
+
+    @property
+    def value(self) -> float:
+        """The score."""
+
+    @property
+    def ci95(self) -> Sequence[float] | None:
+        """Its interval, low and high."""
+
+
+def off_scale(records: Mapping[str, Scored], higher_is_better: bool) -> frozenset[str]:
+    """Systems so far behind that drawing them to scale would press all others together.
 
     At most half of them: those whose gap to the next interval is more than three times what all better ones span.
     """
     sign = 1.0 if higher_is_better else -1.0
     order = sorted(records, key=lambda name: sign * records[name].value)
-    ends = {name: sorted(sign * end for end in record.ci95) for name, record in records.items()}
+    ends = {name: sorted(sign * end for end in record.ci95 or [record.value]) for name, record in records.items()}
     for count in range(min(len(order) - 2, len(order) // 2), 0, -1):
         far, near = order[:count], order[count:]
-        low, high = min(ends[name][0] for name in near), max(ends[name][1] for name in near)
-        if low - max(ends[name][1] for name in far) > 3.0 * (high - low):
+        low, high = min(ends[name][0] for name in near), max(ends[name][-1] for name in near)
+        if low - max(ends[name][-1] for name in far) > 3.0 * (high - low):
             return frozenset(far)
     return frozenset()
 
 
-def dodge(values: Mapping[str, float], step: float) -> dict[str, float]:
-    """Offsets in points that part the upstreams whose values coincide (within 3 percent)."""
+def dodge(values: Mapping[str, float], step: float, most: float = 12.0) -> dict[str, float]:
+    """Offsets in points that part the upstreams whose values coincide (within 3 percent), over at most ``most``."""
     offsets = dict.fromkeys(values, 0.0)
     for value in values.values():
         twins = [name for name, other in values.items() if abs(other - value) <= 0.03 * max(abs(other), abs(value))]
+        apart = min(step, most / max(1, len(twins) - 1))
         for place, name in enumerate(twins):
-            offsets[name] = (place - (len(twins) - 1) / 2) * step
+            offsets[name] = (place - (len(twins) - 1) / 2) * apart
     return offsets

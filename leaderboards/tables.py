@@ -2,48 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import pandas as pd
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from harness import metrics
 from harness.records import Record, own_seconds
 from harness.show import duration, face, interval, number, rate
+from leaderboards import letters, overall, shapes
 from leaderboards.board import Board
+from leaderboards.cells import SCORES, millions, score_cells, task_labels
 from leaderboards.costs import median_cost
 from leaderboards.facts import at_edge, cost_facts, frame, rate_facts, score_facts, shape_facts, time_facts
+from leaderboards.gain_kept import gain_kept
 from leaderboards.render import EMPTY, Cell, Table
-from leaderboards.tradeoff import kept
+from leaderboards.resamples import NONE, Resamples, resample
+from leaderboards.shape_tables import families
 
-SCORES = "Scores in percent, mean over seeds; best in bold, second underlined; ↓ lower is better, ↑ higher is better."
 
+def tables(
+    board: Board,
+    drawn: Resamples | None = None,
+    weighting: str = overall.DEFAULT,
+    tolerance: float = shapes.TOLERANCE,
+) -> list[Table]:
+    """All tables of a suite that have at least one row.
 
-def tables(board: Board) -> list[Table]:
-    """All tables of a suite that have at least one row."""
+    Args:
+        board: the suite's records.
+        drawn: its joint resamples; drawn here where they are not given.
+        weighting: name or file of the overall score.
+        tolerance: how much more parameters students of one budget may have, as a share.
+    """
+    drawn = resample(board) if drawn is None else drawn
     made = [
-        build(board)
-        for build in (results, further, depth_width, tradeoff, gain_kept, costs, parameters, learning_rates)
+        results(board, drawn),
+        further(board),
+        *families(board, drawn, tolerance),
+        depth_width(board),
+        tradeoff(board, drawn, weighting),
+        gain_kept(board, drawn),
+        costs(board),
+        parameters(board),
+        learning_rates(board),
     ]
     return [table for table in made if table.rows]
 
 
-def task_label(task: str, metric: str) -> str:
-    """A task's column title: ``ASR WER ↓``."""
-    shown = face(metric)
-    return f"{task.upper()} {'Acc' if metric == 'accuracy' else shown.title} {shown.arrow}"
-
-
-def results(board: Board) -> Table:
-    """Scores with 95 % intervals, upstreams by tasks."""
+def results(board: Board, drawn: Resamples = NONE) -> Table:
+    """Scores with 95 % intervals and letters of significance, upstreams by tasks; the CSV has all of it as columns."""
+    signs = letters.signs(drawn)
     cells = score_cells(board, board.upstreams, with_interval=True)
+    cells = {where: replace(cell, letters=signs.get(where, "")) for where, cell in cells.items()}
+
+    def marks(record: Record) -> dict[str, Any]:
+        where = record.upstream["name"], record.task
+        return {"letters": signs.get(where, ""), "mark": cells[where].mark}
+
     return Table(
         name="results",
         title="Results",
-        caption=f"Suite {board.suite}. {SCORES} Small: 95 % bootstrap interval.",
-        header=("Upstream", *_task_labels(board)),
+        caption=f"Suite {board.suite}. {SCORES} Small: 95 % bootstrap interval." + f" {letters.ABOUT}" * bool(signs),
+        header=("Upstream", *task_labels(board)),
         rows=tuple((Cell(name), *(cells[name, task] for task in board.tasks)) for name in board.upstreams),
-        data=frame(board, board.upstreams, score_facts),
-        notes=board.notes,
+        data=frame(board, board.upstreams, score_facts, marks),
+        notes=(*board.notes, *drawn.notes),
     )
 
 
@@ -83,13 +106,13 @@ def depth_width(board: Board) -> Table:
         name="depth_width",
         title="Depth versus width",
         caption=f"Suite {board.suite}. Depth: transformer layers; width: size of a state. {SCORES}",
-        header=("Upstream", "Depth", "Width", "Params (M)", *_task_labels(board)),
+        header=("Upstream", "Depth", "Width", "Params (M)", *task_labels(board)),
         rows=tuple(
             (
                 Cell(name),
                 Cell(str(shapes[name]["depth"])),
                 Cell(str(shapes[name]["width"])),
-                Cell(_millions(board.any_of(name).cost["params"])),
+                Cell(millions(board.any_of(name).cost["params"])),
                 *(cells[name, task] for task in board.tasks),
             )
             for name in names
@@ -99,58 +122,36 @@ def depth_width(board: Board) -> Table:
     )
 
 
-def tradeoff(board: Board) -> Table:
-    """Scores beside what an upstream costs."""
+def tradeoff(board: Board, drawn: Resamples = NONE, weighting: str = overall.DEFAULT) -> Table:
+    """Scores, each and overall, beside what an upstream costs."""
     cells = score_cells(board, board.upstreams)
+    whole = overall.measured(board, drawn, weighting)
+
+    def overall_facts(record: Record) -> dict[str, Any]:
+        found = whole.scores.get(record.upstream["name"])
+        low, high = (found and found.ci95) or (None, None)
+        return {"overall": found and found.value, "overall_ci95_low": low, "overall_ci95_high": high}
+
     return Table(
         name="tradeoff",
         title="Compression trade-off",
         caption=(
             f"Suite {board.suite}. MACs per second of audio; RTF: seconds of compute per second of audio on the device "
-            f"of the costs table; size: bytes of the weights on disk. {SCORES}"
+            f"of the costs table; size: bytes of the weights on disk. {SCORES} Overall: {whole.covers}, with its 95 % "
+            "interval."
         ),
-        header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", *_task_labels(board)),
+        header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", *task_labels(board), "Overall ↑"),
         rows=tuple(
-            (Cell(name), *_cost_cells(board, name), *(cells[name, task] for task in board.tasks))
+            (
+                Cell(name),
+                *_cost_cells(board, name),
+                *(cells[name, task] for task in board.tasks),
+                overall.cell(whole, name),
+            )
             for name in board.upstreams
         ),
-        data=frame(board, board.upstreams, cost_facts, score_facts),
-        notes=board.notes,
-    )
-
-
-def gain_kept(board: Board) -> Table:
-    """How much of its teacher's gain over each control or fixed feature a student keeps."""
-    rows, facts = [], []
-    for student in board.upstreams:
-        teacher = board.any_of(student).upstream["teacher"]
-        if teacher not in board.teachers():
-            continue
-        for floor in (*board.controls(), *board.fixed()):
-            shares = {task: _share(board, task, student, teacher, floor) for task in board.tasks}
-            cells = [EMPTY if share is None else Cell(f"{share:.0f} %") for share in shares.values()]
-            rows.append((Cell(f"{student} over {floor}"), *cells))
-            facts += [
-                {
-                    "suite": board.suite,
-                    "student": student,
-                    "teacher": teacher,
-                    "over": floor,
-                    "task": task,
-                    "kept": share,
-                }
-                for task, share in shares.items()
-            ]
-    return Table(
-        name="gain_kept",
-        title="Share of the teacher's gain kept",
-        caption=(
-            f"Suite {board.suite}. (student − floor) / (teacher − floor) of the scores, in percent; "
-            "a dash where the teacher shows no gain over that floor beyond both 95 % intervals."
-        ),
-        header=("Student", *_task_labels(board)),
-        rows=tuple(rows),
-        data=pd.DataFrame(facts),
+        data=frame(board, board.upstreams, cost_facts, score_facts, overall_facts),
+        notes=(*board.notes, *whole.notes),
     )
 
 
@@ -194,9 +195,9 @@ def parameters(board: Board) -> Table:
         rows=tuple(
             (
                 Cell(name),
-                Cell(_millions(board.any_of(name).cost["params"])),
+                Cell(millions(board.any_of(name).cost["params"])),
                 *(
-                    Cell(_millions(record.cost["params_with_head"])) if record else EMPTY
+                    Cell(millions(record.cost["params_with_head"])) if record else EMPTY
                     for record in (board.cells.get((name, task)) for task in board.tasks)
                 ),
             )
@@ -221,40 +222,6 @@ def learning_rates(board: Board) -> Table:
     )
 
 
-def score_cells(board: Board, names: Sequence[str], with_interval: bool = False) -> dict[tuple[str, str], Cell]:
-    """The score cells of some upstreams, ranked within each task among those that can be compared.
-
-    Equal shown values share a mark; nothing is marked where there is nothing to compare with.
-    """
-    cells = dict.fromkeys(((name, task) for name in names for task in board.tasks), EMPTY)
-    for task in board.tasks:
-        fair = {name: number(record.value) for name, record in board.fair(task).items() if name in names}
-        order = sorted(set(fair.values()), key=float, reverse=face(board.metric(task)).higher_is_better)
-        for name in names:
-            record = board.cells.get((name, task))
-            if record is None:
-                continue
-            text = number(record.value)
-            place = order.index(text) if name in fair and len(fair) > 1 else 2
-            cells[name, task] = Cell(
-                text=text if name in fair else f"{text}†",
-                small=interval(record.ci95) if with_interval else "",
-                mark="best" if place == 0 else "second" if place == 1 else "",
-            )
-    return cells
-
-
-def _task_labels(board: Board) -> tuple[str, ...]:
-    return tuple(task_label(task, board.metric(task)) for task in board.tasks)
-
-
-def _share(board: Board, task: str, student: str, teacher: str, floor: str) -> float | None:
-    fair = board.fair(task)
-    if not {student, teacher, floor} <= fair.keys():
-        return None
-    return kept(fair[student], fair[teacher], fair[floor], face(board.metric(task)).higher_is_better)
-
-
 def _cost_cells(board: Board, name: str) -> tuple[Cell, ...]:
     """Parameters, MACs, real-time factor and bytes of one upstream."""
     shown: tuple[tuple[str, float, Callable[[float], str]], ...] = (
@@ -265,10 +232,6 @@ def _cost_cells(board: Board, name: str) -> tuple[Cell, ...]:
     )
     values = [(median_cost(board, name, what), unit, form) for what, unit, form in shown]
     return tuple(EMPTY if value is None else Cell(form(value / unit)) for value, unit, form in values)
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.2f}"
 
 
 def _device(record: Record) -> str:

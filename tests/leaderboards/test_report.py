@@ -4,15 +4,18 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fake_records import UPSTREAMS, build, fake
 
 from harness import records
 from harness.interface import SlimbenchError
-from leaderboards import figures, report
+from leaderboards import figures, overall, report, shapes
 from leaderboards.board import board
+from leaderboards.report import Options
 from leaderboards.style import styled
+from leaderboards.tradeoff_figure import SAME_SUITE
 
 SMALL = ("fbank", "wavlm_mini", "distilled_wavlm")
 
@@ -33,7 +36,7 @@ def test_all_files_are_there_and_not_empty(results):
     names = {path.relative_to(results / "report").as_posix() for path in files}
     for table in ("results", "depth_width", "tradeoff", "gain_kept", "costs", "parameters", "learning_rates"):
         assert {f"one/table_{table}.{suffix}" for suffix in ("md", "csv", "tex")} <= names
-    for figure in ("results", "depth_width", "tradeoff_params", "tradeoff_macs", "tradeoff_rtf", "layer_weights"):
+    for figure in ("results", "depth_width", "tradeoff_params", "tradeoff_bytes", "layer_weights"):
         assert {f"one/figure_{figure}.{suffix}" for suffix in ("pdf", "png")} <= names
     assert {path for path in (results / "report").rglob("*") if path.is_file()} == {
         *files, results / "report" / report.STATE,
@@ -130,6 +133,87 @@ def test_what_cannot_be_reported(results, tmp_path):
     with pytest.raises(SlimbenchError, match="has the task 'asr': use ks, pr"):
         report.write(results, tmp_path / "out", tasks=["asr"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def bare(monkeypatch, quick):
+    """Without any figures."""
+    monkeypatch.setattr("leaderboards.figures.published_figures", lambda *_: [])
+
+
+def test_without_records_there_are_the_published_rows_and_the_accepted_ones(tmp_path, bare):
+    files = report.write(tmp_path, tmp_path / "out", options=Options(published=True))
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in files]
+    assert all(name == "report.md" or name.startswith("published/table_") for name in names)
+    assert "published/table_results.csv" in names
+    accepted = report.write(tmp_path, tmp_path / "out", options=Options(accepted=True))
+    text = accepted[0].read_text(encoding="utf-8")
+    assert "## Suite embedded" in text
+    assert "## Published rows" not in text
+    assert not (tmp_path / "out" / "published" / "table_results.csv").exists()
+
+
+def test_options_change_the_report_and_nothing_else_does(tmp_path, bare, monkeypatch):
+    for name, value in (("fbank", 10.0), ("wavlm_mini", 90.0)):
+        records.save(fake(name, "ks", value), tmp_path)
+    drawn = []
+    monkeypatch.setattr(report, "_draw", lambda *_: drawn.append(1) or [_touch(tmp_path / "out" / "report.md")])
+    for options in (None, Options(), Options(weighting="slim_z"), Options(weighting="slim_z"), Options(tolerance=0.1)):
+        report.write(tmp_path, tmp_path / "out", options=options)
+    assert len(drawn) == 3
+    monkeypatch.setattr(report, "_code", lambda: "new published rows")
+    report.write(tmp_path, tmp_path / "out", options=Options(tolerance=0.1))
+    assert len(drawn) == 4
+
+
+def _touch(path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x", encoding="utf-8")
+    return path
+
+
+def test_the_code_covers_published_rows_and_weightings(monkeypatch):
+    read = Path.read_bytes
+    seen = set()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: seen.add(path) or read(path))
+    first = report._code()
+    here = Path(report.__file__).parent
+    names = {path.relative_to(here).as_posix() for path in seen if here in path.parents}
+    assert {"published/depth_width.yaml", "weights/slim_mean.yaml", "shapes.py", "published/loader.py"} <= names
+    assert not any(name.startswith(("site/", "records/")) for name in names)
+    assert {path.name for path in seen if here not in path.parents} == {"show.py", "stats.py", "metrics.py"}
+    changed = here / "published" / "depth_width.yaml"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
+    assert report._code() != first
+
+
+def test_published_systems_and_tasks_can_be_chosen(results, tmp_path, bare):
+    report.write(results, tmp_path, (), ["HuBERT Base", "fbank"], ["ks"], options=Options(published=True))
+    text = (tmp_path / "published" / "table_results.md").read_text(encoding="utf-8")
+    assert "HuBERT Base" in text
+    assert "DistilHuBERT" not in text
+    assert "KS" in text
+    assert "ASR" not in text
+    assert "fbank" in (tmp_path / "one" / "table_results.md").read_text(encoding="utf-8")
+    with pytest.raises(SlimbenchError, match=r"has the upstream 'HuBERT Vase': use .* a published system"):
+        report.write(results, tmp_path, (), ["HuBERT Vase"], options=Options(published=True))
+    report.write(results, tmp_path, ["one"], options=Options(published=True))
+    assert not (tmp_path / "published" / "table_results.md").exists()
+
+
+def test_a_wrong_weighting_or_tolerance_is_an_error(results, tmp_path):
+    with pytest.raises(SlimbenchError, match="superb_s is a score of published values"):
+        report.write(results, tmp_path, options=Options(weighting="superb_s"))
+    parser = argparse.ArgumentParser()
+    report.add_verb(parser.add_subparsers())
+    options = parser.parse_args(["report", "--results", str(results), "--tolerance", "-3"])
+    with pytest.raises(SlimbenchError, match="--tolerance -3"):
+        options.run(options)
+
+
+def test_defaults_are_those_of_the_rooms():
+    assert (Options.weighting, Options.tolerance) == (overall.DEFAULT, shapes.TOLERANCE)
+    assert report.SUPERB == SAME_SUITE
 
 
 def test_the_verb(results, tmp_path, capsys, quick):

@@ -1,0 +1,36 @@
+"""The records that tables and figures are made from: those of a results folder, and the accepted submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness import records
+from harness.records import Record
+
+
+def gather(results: Path, accepted: bool = False) -> list[Record]:
+    """The records of a results folder and, where asked, those of the submissions that this project accepted.
+
+    Args:
+        results: folder of records; an absent one holds none.
+        accepted: whether the accepted submissions are read too.
+
+    Raises:
+        SlimbenchError: a record or a submission is broken.
+    """
+    local = records.load_all(results)
+    return merged(local, _accepted()) if accepted else local
+
+
+def merged(local: Iterable[Record], others: Iterable[Record]) -> list[Record]:
+    """Local records, then the others that are not of the same run. A run is its upstream's name and its key."""
+    mine = list(local)
+    known = {(record.upstream["name"], record.key) for record in mine}
+    return mine + [record for record in others if (record.upstream["name"], record.key) not in known]
+
+
+def _accepted() -> list[Record]:
+    from leaderboards.submissions import verification
+
+    return verification.accepted()

@@ -1,0 +1,285 @@
+"""Depth against width: which students can be compared at equal size, and what a layer or a unit of width is worth.
+
+At a constant number of parameters depth and width are no independent axes: a student that has more layers is narrower.
+A slope over depth is therefore the price of the exchange, not the worth of a layer that comes for free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from harness.show import face, number
+from leaderboards.board import TASK_ORDER, Board, is_control
+from leaderboards.published import MEASURED, PUBLISHED, Origin, Row
+from leaderboards.resamples import Floats, Resamples, limits
+
+TOLERANCE = 0.05
+"""Students are of one budget where the largest has at most this share more parameters than the smallest."""
+
+PUBLISHED_TOLERANCE = 0.15
+"""Of published students, of which no pair is closer than 9 %."""
+
+GROUPS = {
+    "content": ("asr", "pr", "ks", "ic"),
+    "speaker": ("sid", "asv"),
+    "style": ("er",),
+}
+"""What tasks ask for, in the order of tables."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One student: its number of layers, the size of its states, and its parameters."""
+
+    name: str
+    depth: int
+    width: int
+    params: float
+    method: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Depth and width."""
+        return self.depth, self.width
+
+
+@dataclass(frozen=True)
+class Family:
+    """Students of one teacher and one kind, by rising parameters, of at least two shapes."""
+
+    name: str
+    teacher: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Members of a family with equally many parameters, within a tolerance, and at least two depths."""
+
+    family: Family
+    members: tuple[Member, ...]
+
+    @property
+    def size(self) -> str:
+        """The parameters in words: ``1.4 M``, or a range where one decimal tells its ends apart."""
+        ends = [f"{params / 1e6:.1f}" for params in _ends(self.members)]
+        return f"{ends[0]} M" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]} M"
+
+    def label(self, beside: Sequence[Budget]) -> str:
+        """The size, with the family's name where budgets of several families stand side by side."""
+        alone = len({other.family.name for other in beside}) == 1
+        return self.size if alone else f"{self.family.name}, {self.size}"
+
+    @property
+    def spread(self) -> float:
+        """How much more parameters the largest has, as a share."""
+        low, high = _ends(self.members)
+        return high / low - 1.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """The scores of a task, measured or published, never both.
+
+    Attributes:
+        task: its name; ``title`` of its metric with an arrow that points to better.
+        values: in percent, by name of the member; ``signs`` follow a value in print (how it reached us).
+        draws: by name, (repeats,), joint resamples; empty where there are none.
+    """
+
+    task: str
+    title: str
+    higher_is_better: bool
+    values: Mapping[str, float]
+    origin: Origin = MEASURED
+    signs: Mapping[str, str] = field(default_factory=dict)
+    draws: Mapping[str, Floats] = field(default_factory=dict)
+
+
+STEPS: Mapping[str, tuple[str, Callable[[Member], float]]] = MappingProxyType(
+    {
+        "layer": ("per added layer", lambda member: float(member.depth)),
+        "doubling": ("per doubling of depth", lambda member: math.log2(member.depth)),
+        "width": ("per 100 of width", lambda member: member.width / 100.0),
+    }
+)
+"""What a gain is counted by: its words, and what scores are regressed on."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The slope of a score over the shapes of one budget, towards better, in points per step.
+
+    ``ci95`` is ``None`` where nothing can be resampled, else of ``draws``; ``shapes`` is the number of students it
+    rests on. ``task`` may be a group of :data:`GROUPS`.
+    """
+
+    task: str
+    step: str
+    value: float
+    ci95: tuple[float, float] | None
+    shapes: int
+    draws: Floats | None = field(default=None, compare=False, repr=False)
+
+
+def measured_families(board: Board) -> list[Family]:
+    """The upstreams of a board that state depth and width, by teacher and family of their cards; controls apart."""
+    grouped: dict[tuple[str, str, bool], list[Member]] = {}
+    for name in board.learned():
+        record = board.any_of(name)
+        facts = record.upstream
+        if facts["depth"] and facts["width"]:
+            member = Member(name, int(facts["depth"]), int(facts["width"]), float(record.cost["params"]))
+            key = (facts["teacher"] or "", facts["family"], is_control(record))
+            grouped.setdefault(key, []).append(member)
+    return _families(
+        (f"{kind} students of {teacher}" if teacher else f"{kind}, untrained" * control or f"{kind}, without teacher",
+         teacher, members)
+        for (teacher, kind, control), members in grouped.items()
+    )  # fmt: skip
+
+
+def published_families(rows: Iterable[Row]) -> list[Family]:
+    """Published rows that state layers, width and parameters, by teacher and by the first word of their names."""
+    grouped: dict[tuple[str, str], list[Member]] = {}
+    for row in rows:
+        params = row.value("params_m")
+        if row.layers and row.width and params:
+            member = Member(row.system, row.layers, row.width, params * 1e6, row.distilled_by or "unknown")
+            grouped.setdefault((row.teacher or "", row.system.split()[0]), []).append(member)
+    return _families(
+        (f"{kind} students of {teacher}", teacher, members) for (teacher, kind), members in grouped.items()
+    )
+
+
+def budgets(family: Family, tolerance: float = TOLERANCE) -> list[Budget]:
+    """The budgets of a family, by rising parameters; nobody is in two of them.
+
+    The largest set within the tolerance is taken first (of equally large ones the tightest), then the largest of the
+    rest. Sets of a single depth are none.
+    """
+    rest = sorted(family.members, key=lambda member: (member.params, member.depth, member.name))
+    found: list[Budget] = []
+    while rest:
+        runs = [[m for m in rest[i:] if m.params <= rest[i].params * (1.0 + tolerance)] for i in range(len(rest))]
+        best = max(runs, key=lambda run: (len(run), -run[-1].params / run[0].params))
+        rest = [member for member in rest if member not in best]
+        if len({member.depth for member in best}) > 1:
+            found.append(Budget(family, tuple(sorted(best, key=lambda m: (m.depth, m.width, m.name)))))
+    return sorted(found, key=lambda budget: _ends(budget.members))
+
+
+def measured_columns(board: Board, drawn: Resamples) -> list[Column]:
+    """The comparable scores of each task of a board, with their joint resamples where there are some."""
+    found = []
+    for task in board.tasks:
+        values = {name: record.value for name, record in board.fair(task).items()}
+        draws = drawn.tasks[task].draws if task in drawn.tasks and drawn.tasks[task].firm else {}
+        shown = face(board.metric(task))
+        title = f"{shown.title} {shown.arrow}"
+        found.append(Column(task, title, shown.higher_is_better, values, draws=draws))
+    return found
+
+
+def published_columns(rows: Iterable[Row]) -> list[Column]:
+    """The published scores of the seven tasks that this project has, in percent; tasks without any are left out."""
+    listed = list(rows)
+    found = []
+    for task in TASK_ORDER:
+        name = next((n for row in listed for n in row.metrics() if n.split(".")[0] == task and n != "asr.wer_lm"), None)
+        if name is None:
+            continue
+        there = {row.system: row.values[name] for row in listed if name in row.values}
+        values = {system: value.quantity.percent(value.value) for system, value in there.items()}
+        signs = {system: value.mark.sign for system, value in there.items()}
+        shown = face(name.rpartition(".")[2])
+        found.append(
+            Column(task, f"{shown.title} {shown.arrow}", shown.higher_is_better, values, PUBLISHED, signs)
+        )  # fmt: skip
+    return found
+
+
+def gain(budget: Budget, column: Column, step: str) -> Gain | None:
+    """The slope of a task's score over one budget, by least squares; with two shapes it is their difference.
+
+    The interval is of test speakers and probe seeds, which all shapes share; it knows nothing of other shapes, nor of a
+    student trained a second time. ``None`` where fewer than two depths or widths have a score.
+    """
+    there = [member for member in budget.members if member.name in column.values]
+    at = np.asarray([STEPS[step][1](member) for member in there])
+    if len(set(at.tolist())) < 2:
+        return None
+    sign = 1.0 if column.higher_is_better else -1.0
+    value = slope(at, np.asarray([[column.values[member.name]] for member in there]))[0]
+    draws = None
+    if all(member.name in column.draws for member in there):
+        draws = sign * slope(at, np.stack([column.draws[member.name] for member in there]))
+    ci95 = None if draws is None else limits(draws)
+    return Gain(column.task, step, sign * float(value), ci95, len({member.shape for member in there}), draws)
+
+
+def group_gains(gains: Iterable[Gain | None]) -> list[Gain | None]:
+    """The mean gain over the content tasks and over the speaker tasks; ``None`` where a group has fewer than two.
+
+    The tasks of a group count alike, in percentage points of their own metrics, and are resampled independently.
+    """
+    found = []
+    listed = [made for made in gains if made is not None]
+    for group, tasks in GROUPS.items():
+        if len(tasks) < 2:
+            continue
+        mine = [made for made in listed if made.task in tasks]
+        found.append(_mean_gain(group, mine) if len(mine) > 1 else None)
+    return found
+
+
+def _mean_gain(group: str, gains: Sequence[Gain]) -> Gain:
+    value = float(np.mean([made.value for made in gains]))
+    parts = [made.draws for made in gains if made.draws is not None]
+    draws = np.mean(parts, axis=0) if len(parts) == len(gains) else None
+    ci95 = None if draws is None else limits(draws)
+    return Gain(group, gains[0].step, value, ci95, min(made.shapes for made in gains), draws)
+
+
+def slope(x: Floats, y: Floats) -> Floats:
+    """Least-squares slopes of each column of ``y`` (k, n) over ``x`` (k,): (n,)."""
+    centred = x - x.mean()
+    return np.asarray(centred @ y / (centred @ centred), dtype=np.float64)
+
+
+def cautions(found: Sequence[Budget]) -> list[str]:
+    """What hinders a comparison of shapes: students of one budget that were made in different ways."""
+    notes = []
+    for budget in found:
+        methods = list(dict.fromkeys(member.method for member in budget.members))
+        if len(methods) > 1:
+            made = ", ".join(methods)
+            notes.append(f"{budget.family.name}, {budget.size}: made in different ways: {made}.")
+    return notes
+
+
+def best_of(budget: Budget, column: Column) -> frozenset[str]:
+    """The members with the best score as it is shown; nobody where fewer than two have one, or all have the same."""
+    there = {m.name: float(number(column.values[m.name])) for m in budget.members if m.name in column.values}
+    if len(set(there.values())) < 2:
+        return frozenset()
+    best = (max if column.higher_is_better else min)(there.values())
+    return frozenset(name for name, value in there.items() if value == best)
+
+
+def _families(grouped: Iterable[tuple[str, str, list[Member]]]) -> list[Family]:
+    return [
+        Family(name, teacher, tuple(sorted(members, key=lambda m: (m.params, m.depth, m.name))))
+        for name, teacher, members in grouped
+        if len({member.shape for member in members}) > 1
+    ]
+
+
+def _ends(members: Iterable[Member]) -> tuple[float, float]:
+    sizes = [member.params for member in members]
+    return min(sizes), max(sizes)
