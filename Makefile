@@ -77,8 +77,8 @@ lint: .venv/.ready ## check style and types
 report: .venv/.ready ## write tables and figures from the records in RESULTS
 	@$(RUN) report --results '$(RESULTS)'
 
-leaderboard: .venv/.ready ## a page of records and published rows, RESULTS/site/index.html, and the report of the records
-	@if ls '$(RESULTS)'/*/*/*.json >/dev/null 2>&1; then $(RUN) report --results '$(RESULTS)'; fi
+leaderboard: .venv/.ready ## page and report of records, accepted submissions and published rows: RESULTS/site/index.html, RESULTS/report
+	@$(RUN) report --results '$(RESULTS)' --accepted
 	@$(RUN) site --results '$(RESULTS)'
 
 results: .venv/.ready ## list the records in RESULTS

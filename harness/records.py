@@ -127,14 +127,19 @@ def save(record: Record, results: Path) -> Path:
         SlimbenchError: where another content already lies under the record's key.
     """
     path = path_of(results, record.suite, record.upstream["name"], record.task, record.key)
-    plain = payload(record)
-    seal = digest_json(plain)
+    whole = text(record)
     if path.exists():
-        if digest(load(path)) == seal:
+        if digest(load(path)) == digest(record):
             return path
         raise SlimbenchError(f"{path} holds another result under this key and records never change: delete it first.")
-    atomic.write(path, _text({**plain, "digest": seal}).encode(), read_only=True)
+    atomic.write(path, whole.encode(), read_only=True)
     return path
+
+
+def text(record: Record) -> str:
+    """The content of a record's file: its fields as JSON, sealed with their digest."""
+    plain = payload(record)
+    return _text({**plain, "digest": digest_json(plain)})
 
 
 def load(path: Path) -> Record:

@@ -21,7 +21,9 @@ from markupsafe import Markup
 
 from harness import atomic, records
 from harness.interface import SlimbenchError
+from harness.records import Record
 from harness.show import interval, printable, rate
+from leaderboards.gather import gather
 from leaderboards.published import MARKS, MEASURED, PUBLISHED, Origin
 from leaderboards.site import charts, links
 from leaderboards.site.entries import TASK_TITLES, Column, Content, Entry, content
@@ -41,13 +43,14 @@ POLICY = (
 ASSETS = ("site.css", "site.js", "theme.js", "vendor/sortable.min.js", "vendor/sortable.LICENSE.txt")
 
 
-def write(results: Path, out: Path, published: bool = True) -> Path:
+def write(results: Path, out: Path, published: bool = True, accepted: bool = False) -> Path:
     """Write the page.
 
     Args:
         results: folder of records; it may be empty where there are published rows.
         out: folder of the page; files of an earlier page that are no longer part of it are removed.
         published: whether the rows published by others are shown.
+        accepted: whether the accepted submissions are shown beside the records of the folder.
 
     Returns:
         The first page.
@@ -56,23 +59,23 @@ def write(results: Path, out: Path, published: bool = True) -> Path:
         SlimbenchError: for a broken record, or where there is nothing to show.
     """
     rows, notes = published_entries() if published else ([], [])
-    found = content(records.load_all(results), rows, notes, overall_of)
+    found = content(gather(results, accepted), rows, notes, overall_of)
     if not found.entries:
         raise SlimbenchError(f"There are no records under {results} and no published rows: run a bench first.")
     files: dict[str, bytes] = {str(name): text.encode() for name, text in pages(found)}
     for asset in ASSETS:
         files[f"assets/{Path(asset).name}"] = (HERE / "assets" / asset).read_bytes()
-    for path in _records(found):
-        files[f"records/{path}"] = (results / path).read_bytes()
+    for path, record in _records(found):
+        files[f"records/{path}"] = records.text(record).encode()
     _replace(out, files)
     return out / "index.html"
 
 
-def _records(found: Content) -> Iterator[PurePosixPath]:
+def _records(found: Content) -> Iterator[tuple[PurePosixPath, Record]]:
     for entry in found.entries:
         for score in entry.scores.values():
-            if score.record_path:
-                yield score.record_path
+            if score.record and score.record_path:
+                yield score.record_path, score.record
 
 
 def _replace(out: Path, files: dict[str, bytes]) -> None:

@@ -21,6 +21,7 @@ from leaderboards.published import MEASURED, PUBLISHED, published
 from leaderboards.site import build as site
 from leaderboards.site import charts, links, scales, verb
 from leaderboards.site.entries import Column, content
+from leaderboards.submissions import verification
 
 html5lib = pytest.importorskip("html5lib", reason="html5lib (of the dev packages) is not installed")
 
@@ -294,3 +295,14 @@ def test_the_verb(results, tmp_path, capsys):
     options.run(options)
     assert str(tmp_path / "s" / "index.html") in capsys.readouterr().out
     assert 'data-origin="published"' not in (tmp_path / "s" / "index.html").read_text(encoding="utf-8")
+
+
+def test_accepted_submissions_stand_beside_local_records_and_keep_their_seal(tmp_path):
+    first = site.write(tmp_path / "none", tmp_path / "page", published=False, accepted=True)
+    accepted = verification.accepted()
+    names = {record.upstream["name"] for record in accepted}
+    assert {"wavlm_mini", "distilled_wavlm"} <= names
+    assert all(name in first.read_text(encoding="utf-8") for name in names)
+    copies = [records.load(file) for file in (first.parent / "records").rglob("*.json")]
+    assert {records.digest(copy) for copy in copies} <= {records.digest(record) for record in accepted}
+    assert len(copies) >= 5 * 7
