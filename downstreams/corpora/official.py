@@ -14,9 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
-
-from harness import registry
+from harness import plain_yaml, registry
 from harness.interface import SlimbenchError, Split, Trial
 
 Counts = Mapping[str, int]
@@ -312,12 +310,9 @@ def load_expected(file: Path, corpora: Sequence[Corpus]) -> Expected:
     Raises:
         SlimbenchError: it is missing or broken, or names a corpus or a count that there is not.
     """
-    try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SlimbenchError(f"{file}: no such file of expected counts; correct --expect.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SlimbenchError(f"{file}: is no valid YAML ({' '.join(str(error).split())}); correct it.") from error
+    if not file.is_file():
+        raise SlimbenchError(f"{file}: no such file of expected counts; correct --expect.")
+    content: Any = plain_yaml.load(file, "the file of expected counts")
     if not isinstance(content, dict):
         raise SlimbenchError(f"{file}: must map names of corpora to counts, such as librispeech: {{train: 60}}.")
     known = {corpus.name: corpus for corpus in corpora}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.cards import Card
+from harness.cards import Card, weights_of
 from harness.cost.macs import Macs, count_macs, count_superb_macs, noise
 from harness.cost.memory import peak_memory
 from harness.cost.packed import packed_weights
@@ -114,4 +114,5 @@ def real_time_factor(upstream: Upstream, seconds: float = 10.0, repeats: int = 5
 
 def bytes_on_disk(card: Card) -> int:
     """Size of the upstream's weight files; 0 where it has none."""
-    return 0 if card.weights is None else sum(file.stat().st_size for file in weight_files(card.weights))
+    place = weights_of(card)
+    return 0 if place is None else sum(file.stat().st_size for file in weight_files(place))

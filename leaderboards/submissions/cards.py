@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from harness import registry
+from harness import plain_yaml, registry
 from harness.cards import Card, available, read_card, variants_of
 from harness.identity import digest_weights
 from harness.interface import SlimbenchError
@@ -32,7 +32,7 @@ def pack(card: Card) -> tuple[bytes, str | None]:
     Raises:
         SlimbenchError: neither the weights nor their digest are known, or an option is a path of this machine.
     """
-    fields: dict[str, Any] = yaml.safe_load(card.file.read_text(encoding="utf-8"))
+    fields: dict[str, Any] = plain_yaml.load(card.file, "the card", MAX_BYTES)
     digest = None
     if card.weights is not None:
         digest = digest_weights(card.weights) if available(card) else card.sha256
@@ -67,8 +67,6 @@ def read(data: bytes, upstream: str, where: str) -> Card:
     """
     if len(data) > MAX_BYTES:
         raise RefusedError(where, "", f"it has {len(data):,} bytes and at most {MAX_BYTES:,} are read")
-    if strict.too_deep(data.decode("utf-8", errors="replace")):
-        raise RefusedError(where, "", f"it is nested more than {strict.MAX_DEPTH} deep")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "card.yaml")
         file.write_bytes(data)
@@ -77,7 +75,7 @@ def read(data: bytes, upstream: str, where: str) -> Card:
         except SlimbenchError as error:
             said = str(error).replace(str(file), "it").replace("it: ", "").rstrip(".")
             raise RefusedError(where, "", said) from error
-    for name, value in _texts(yaml.safe_load(data)):
+    for name, value in _texts(plain_yaml.parse(data, where)):
         if len(value) > strict.MAX_TEXT or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value.replace("\n", " ")):
             raise RefusedError(where, name, "its text is too long or holds control characters")
         if _is_absolute(value):

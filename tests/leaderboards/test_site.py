@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import hostile_text as hostile
+import html5lib
 import pytest
 from fake_records import SCORES, STUDENTS, TASKS, UPSTREAMS, build
 from hypothesis import given
@@ -22,8 +23,6 @@ from leaderboards.site import build as site
 from leaderboards.site import charts, links, scales, verb
 from leaderboards.site.entries import Column, content
 from leaderboards.submissions import verification
-
-html5lib = pytest.importorskip("html5lib", reason="html5lib (of the dev packages) is not installed")
 
 FEW = {name: UPSTREAMS[name] for name in ("fbank", "wavlm_mini", "distilled_wavlm")}
 

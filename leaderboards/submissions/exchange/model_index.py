@@ -13,11 +13,11 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from harness import plain_yaml
 from harness.interface import SlimbenchError
 from harness.metrics import METRICS
 from harness.records import Record
 from leaderboards.submissions.exchange.scores import Score, of_records
-from leaderboards.submissions.strict import too_deep
 
 PREFIX = "slimbench/"
 """Begins the ``type`` of a data set that is a suite."""
@@ -97,14 +97,7 @@ def _load(path: Path) -> Any:
             raise SlimbenchError(f"{path}: has no front matter between two lines of '---'; add it.")
         text = parts[1]
     text = "\n".join(line for line in text.splitlines() if line.rstrip() != "---")
-    if too_deep(text):
-        raise SlimbenchError(f"{path}: is nested too deep for a model card; write it plainly.")
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise SlimbenchError(f"{path}: refers to values with '*'; write them out.")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SlimbenchError(f"{path}: is no valid YAML ({' '.join(str(error).split())[:200]}); correct it.") from error
+    return plain_yaml.parse(text.encode(), str(path))
 
 
 def _score(path: Path, whose: tuple[str, str, str, str], entry: Any) -> Score:

@@ -122,7 +122,8 @@ def test_a_file_without_samples(tmp_path):
         ("librispeech: {train: -1}", "must be a whole number"),
         ("librispeech: 5", "must map counts"),
         ("[1]", "must map names"),
-        ("a: [", "no valid YAML"),
+        ("a: [", "not plain YAML"),
+        ("librispeech: {train: 1}\nlibrispeech: {train: 2}", "not plain YAML"),
     ],
 )
 def test_expected_counts_that_are_wrong(tmp_path, text, said):
