@@ -5,7 +5,7 @@
 Three ways over the same audio, in turns within one run, so that the ratios are good also on a machine that is busy:
 
 * alone: read, encode and average one utterance after the other, nothing stored
-* pipeline: what a bench does, from files to shards on disk (harness.extract)
+* pipeline: what a bench does, from files to shards on disk (harness.extraction.extract)
 * bare: the upstream over the same padded batches that lie decoded in memory; nobody can be faster with these batches
 
 Rates are seconds of real audio per second, padding not counted. Beside wall time stands the time that all threads of
@@ -31,12 +31,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as the command line has it, befo
 
 import torch
 
-from harness import cost, extract
-from harness.encoding import run as encode
-from harness.features import FeatureStore
+from harness import cost
+from harness.extraction import extract
+from harness.extraction.encoding import run as encode
+from harness.extraction.survey import Piece, threads
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
 from harness.run import Options, prepare, resolve_device
-from harness.survey import Piece, threads
+from harness.store.features import FeatureStore
 
 Item = TypeVar("Item")
 

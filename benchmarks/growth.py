@@ -29,8 +29,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 from synthetic import manifest
 
-from harness import audio, batches, extract, probe, registry
-from harness.features import FeatureStore, TaskFeatures
+from harness import audio, registry
+from harness.extraction import extract
+from harness.probes import batches, probe
+from harness.store.features import FeatureStore, TaskFeatures
 from leaderboards.style import GREYS, PALETTE, freeze, legend, panels, styled
 
 AUDIO = (1, 2, 4, 8)

@@ -50,7 +50,8 @@ def main() -> None:
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
     """The plan's numbers, in a process that starts as a bench does."""
-    from harness import forecast, run
+    from harness import run
+    from harness.estimation import forecast
 
     upstream, cache, results = options.predict
     asked = run.Options(

@@ -23,8 +23,8 @@ import torch
 from synthetic import MadeFeatures, manifest
 
 from harness import registry, suite
-from harness.probe import ProbeTrial
-from harness.training import Run
+from harness.probes.probe import ProbeTrial
+from harness.probes.training import Run
 
 TRIALS = (1, 5, 15, 45)
 KINDS: dict[str, dict[str, Any]] = {

@@ -79,7 +79,7 @@ def bare(options: argparse.Namespace) -> None:
     from extraction import bare as encode
     from extraction import waveforms
 
-    from harness import extract
+    from harness.extraction import extract
     from harness.run import Options, prepare
 
     with tempfile.TemporaryDirectory() as folder:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from harness.digests import Digests
 from harness.identity import digest_bytes, digest_file
 from harness.interface import SAMPLE_RATE, SlimbenchError
+from harness.store.digests import Digests
 
 __all__ = ["MEMO", "SAMPLE_RATE", "audio_key", "file_digests", "load"]
 
@@ -97,7 +97,7 @@ def file_digests(paths: Iterable[Path], memo: Path | None = None) -> dict[Path, 
     Args:
         paths: the files.
         memo: file that remembers digests, so that a file is read again only where it has changed
-            (:mod:`harness.digests`); without it all files are read.
+            (:mod:`harness.store.digests`); without it all files are read.
 
     Raises:
         SlimbenchError: a file is missing.

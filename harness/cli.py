@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import cache_verb, listing, registry
+from harness import listing, registry
 from harness.interface import SlimbenchError
+from harness.store import cache_verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,7 +249,8 @@ def _options(options: argparse.Namespace) -> Any:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from harness import budget, run
+    from harness import run
+    from harness.estimation import budget
 
     seconds = None if options.budget is None else budget.parse(options.budget)
     print(run.describe(_options(options), options.calibrate, seconds))
@@ -258,7 +260,8 @@ def _bench(options: argparse.Namespace) -> int:
     import time
     from datetime import UTC, datetime
 
-    from harness import budget, estimate, run, show
+    from harness import run, show
+    from harness.estimation import budget, estimate
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     if options.budget is None:

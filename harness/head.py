@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 if TYPE_CHECKING:
-    from harness.stacked import Noise
+    from harness.probes.stacked import Noise
 
 
 class Head(nn.Module):

@@ -14,14 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import metrics, probe, select, stats
-from harness.features import FeatureStore, TaskFeatures
+from harness import metrics, select, stats
+from harness.extraction.stream import OnDemand, Streamed
 from harness.interface import SAMPLE_RATE, FeatureSource, Manifest, Row, SlimbenchError, Split, Utterance
 from harness.plan import TaskPlan
-from harness.probe import ProbeTrial, TrialResult
+from harness.probes import probe
+from harness.probes.probe import ProbeTrial, TrialResult
 from harness.progress import Progress
 from harness.select import Choice
-from harness.stream import OnDemand, Streamed
+from harness.store.features import FeatureStore, TaskFeatures
 
 _TRAINED: tuple[tuple[Split, str], ...] = (("train", "training"), ("dev", "dev"))
 LOWEST = "eer_test_min"

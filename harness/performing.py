@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import claims, cost, extract, kept, outcome, provenance, recording, records
+from harness import claims, cost, kept, outcome, provenance, recording, records
+from harness.extraction import extract
+from harness.extraction.stream import OnDemand
 from harness.identity import digest_json
 from harness.jobs import Job
 from harness.outcome import Outcome
 from harness.plan import TaskPlan
 from harness.progress import say
 from harness.records import Record
-from harness.stream import OnDemand
 
 if TYPE_CHECKING:
     from harness.run import Bench

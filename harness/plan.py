@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import adapt, audio, cache, extract, features, frames, manifest, records, registry, stream, suite
+from harness import adapt, audio, manifest, records, registry, suite
 from harness.data import Data
-from harness.features import FeatureStore
-from harness.frames import Asked, Choice
+from harness.extraction import extract, frames, stream
+from harness.extraction.frames import Asked, Choice
 from harness.identity import digest_json
 from harness.interface import (
     SPLITS,
@@ -27,6 +27,8 @@ from harness.interface import (
     Upstream,
 )
 from harness.records import Record
+from harness.store import cache, features
+from harness.store.features import FeatureStore
 from harness.suite import Suite
 
 PROTOCOL_VERSION = 1

@@ -26,7 +26,7 @@ from harness.jobs import Job
 from harness.progress import clock, say
 
 if TYPE_CHECKING:
-    from harness.frames import Way
+    from harness.extraction.frames import Way
     from harness.run import Bench, Options
 
 RETRIES = 3
@@ -289,7 +289,7 @@ def _check_compute(options: Options, run: Bench, device: str) -> None:
     Raises:
         SlimbenchError: products are computed in another precision on the jobs' device than on the driver's.
     """
-    from harness.extract import compute_type
+    from harness.extraction.extract import compute_type
 
     usual = compute_type(run.plan.upstream, device, options.compute)
     if usual != run.plan.store.compute:

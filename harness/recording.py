@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness import adapt, cost, provenance
-from harness.features import settings
 from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest
 from harness.plan import PROTOCOL_VERSION, TaskPlan
 from harness.records import Record
+from harness.store.features import settings
 
 if TYPE_CHECKING:
     from harness.outcome import Outcome

@@ -16,18 +16,11 @@ from typing import Any
 
 import torch
 
-from harness import (
-    cache,
-    data,
-    estimate,
-    extract,
-    outcome,
-    performing,
-    plan,
-    registry,
-    suite,
-)
-from harness.frames import Asked
+from harness import data, outcome, performing, plan, registry, suite
+from harness.estimation import estimate
+from harness.extraction import extract
+from harness.extraction.frames import Asked
+from harness.extraction.stream import OnDemand
 from harness.interface import SlimbenchError
 from harness.jobs import Executor, InProcess, Job
 from harness.outcome import Stopwatch
@@ -35,7 +28,7 @@ from harness.plan import Plan, TaskPlan
 from harness.progress import say
 from harness.records import Record
 from harness.registry import Card
-from harness.stream import OnDemand
+from harness.store import cache
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from harness.interface import SlimbenchError
 from harness.metrics import METRICS
 
 if TYPE_CHECKING:
-    from harness.probe import TrialResult
+    from harness.probes.probe import TrialResult
 
 
 @dataclass(frozen=True)

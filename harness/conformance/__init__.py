@@ -2,7 +2,7 @@
 
 A :class:`Point` is one promise. It looks at a :class:`Subject`, an upstream with what it made of the test signals, and
 gives a :class:`Result`. The points stand in :mod:`harness.conformance.points`, :mod:`harness.conformance.checking`
-tries them all, :mod:`harness.extract` the few without which features must not be stored.
+tries them all, :mod:`harness.extraction.extract` the few without which features must not be stored.
 """
 
 from __future__ import annotations

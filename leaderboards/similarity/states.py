@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness import extract, plan, registry, run, suite
-from harness.features import FeatureStore
+from harness import plan, registry, run, suite
+from harness.extraction import extract
 from harness.interface import SlimbenchError, Upstream, Utterance
+from harness.store.features import FeatureStore
 from leaderboards.similarity.alignment import grid_ms, on_grid
 from leaderboards.similarity.cka import LEAST
 

@@ -72,7 +72,7 @@ def from_data(chosen: Suite, data: Path | None, cache: Path, tasks: Sequence[str
     """
     from harness import audio
     from harness import data as data_of
-    from harness.extract import key_of
+    from harness.extraction.extract import key_of
 
     found = data_of.prepare(chosen, data, cache, 1, tasks)
     made = {}

@@ -161,7 +161,7 @@ def test_a_suite_without_builder_asks_for_data(place, call):
 
 
 def test_no_space_left(place, call, monkeypatch):
-    from harness import extract
+    from harness.extraction import extract
 
     monkeypatch.setattr(extract.shutil, "disk_usage", lambda _path: type("usage", (), {"free": 1_000}))
     status, errors = bench(call, place)
@@ -171,7 +171,7 @@ def test_no_space_left(place, call, monkeypatch):
 
 
 def test_space_that_runs_out_later_is_said_and_nothing_is_lost(place, call, monkeypatch):
-    from harness import shards
+    from harness.store import shards
 
     def full(*_args, **_kwargs):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
@@ -184,7 +184,7 @@ def test_space_that_runs_out_later_is_said_and_nothing_is_lost(place, call, monk
 
 
 def test_an_interruption_says_that_the_same_command_goes_on(place, call, monkeypatch):
-    from harness.training import Run
+    from harness.probes.training import Run
 
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt

@@ -55,7 +55,7 @@ def test_a_streamed_bench_makes_the_records_of_a_cached_one(place, finished):
 
 
 def test_tasks_in_step_share_one_encoding_of_every_batch(place, monkeypatch):
-    monkeypatch.setattr("harness.stream.memory_bound", lambda: 15_000)  # the states of a batch, not of all audio
+    monkeypatch.setattr("harness.extraction.stream.memory_bound", lambda: 15_000)  # one batch, not all audio
     together = run.prepare(options_of(place, frames="stream"))
     assert [{item.task.name for item in group} for group in together.plan.in_step] == [FRAMES]
     records = {record.task: record for record in run.bench(options_of(place, frames="stream"))}

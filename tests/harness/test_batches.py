@@ -2,8 +2,8 @@ import pytest
 import torch
 from toy_probe import ToyFeatures, toy_manifest
 
-from harness import batches
 from harness.interface import SlimbenchError
+from harness.probes import batches
 
 MANIFEST = toy_manifest("ks", lambda i: str(i % 3))
 IDS = [u.id for u in MANIFEST.utterances]

@@ -8,13 +8,14 @@ import pytest
 import toy_data
 import toy_upstream
 
-from harness import budget, forecast, run, suite
-from harness.calibrate import Calibration
-from harness.encode_timing import Encoding
-from harness.forecast import Once
+from harness import run, suite
+from harness.estimation import budget, forecast
+from harness.estimation.calibrate import Calibration
+from harness.estimation.encode_timing import Encoding
+from harness.estimation.forecast import Once
+from harness.estimation.loads import of_suite
+from harness.estimation.timing import Speed
 from harness.interface import SlimbenchError
-from harness.loads import of_suite
-from harness.timing import Speed
 
 ONCE = Once(5.0, 0.0, 5.0)
 
@@ -66,18 +67,17 @@ def tiny(tmp_path, monkeypatch):
     options = run.Options(
         str(card), str(chosen), tmp_path / "results", tmp_path / "cache", tmp_path / "data", threads=1
     )
-    monkeypatch.setattr("harness.encode_timing.SECONDS", 0.0)
+    monkeypatch.setattr("harness.estimation.encode_timing.SECONDS", 0.0)
     monkeypatch.setattr("harness.cost._memory", lambda *_: {"peak_memory_mb": None, "idle_memory_mb": None})
     speeds = {"ks": 300.0, "sid": 100.0, "pr": 200.0, "asv": 9_000.0}
-    monkeypatch.setattr(
-        "harness.calibrate.time_head", lambda upstream, load, *_: Speed(0.0, 0.0, 0.0, speeds[load.name], 0.0)
-    )
+    speed = {name: Speed(0.0, 0.0, 0.0, seconds, 0.0) for name, seconds in speeds.items()}
+    monkeypatch.setattr("harness.estimation.calibrate.time_head", lambda upstream, load, *_: speed[load.name])
     return options
 
 
 def test_a_bench_within_a_budget_does_what_fits_and_names_the_rest(tiny, capsys, monkeypatch):
     monkeypatch.setattr(budget, "since_start", lambda: 0.0)
-    monkeypatch.setattr("harness.estimate.since_start", lambda: 0.0)
+    monkeypatch.setattr("harness.estimation.estimate.since_start", lambda: 0.0)
     records = budget.bench(tiny, 1_000.0)
     assert {record.task for record in records} == {"ks", "sid", "pr"}
     said = capsys.readouterr().err
@@ -90,7 +90,7 @@ def test_a_bench_within_a_budget_does_what_fits_and_names_the_rest(tiny, capsys,
 def test_no_task_is_begun_once_the_budget_is_used_up(tiny, capsys, monkeypatch):
     clock = iter([0.0, 0.0, 2_000.0])
     monkeypatch.setattr(budget, "since_start", lambda: next(clock))
-    monkeypatch.setattr("harness.estimate.since_start", lambda: 0.0)
+    monkeypatch.setattr("harness.estimation.estimate.since_start", lambda: 0.0)
     records = budget.bench(tiny, 1_000.0)
     assert [record.task for record in records] == ["sid"]
     assert "used up; left for another call: pr, ks, asv" in capsys.readouterr().err

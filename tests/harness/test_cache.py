@@ -10,9 +10,10 @@ import pytest
 import torch
 from toy_upstream import STATES, WIDTH, toy
 
-from harness import audio, cache, cli, digests
-from harness.features import Entry, FeatureStore
+from harness import audio, cli
 from harness.interface import SlimbenchError
+from harness.store import cache, digests
+from harness.store.features import Entry, FeatureStore
 
 DAY = 86_400
 
@@ -119,7 +120,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from toy_upstream import toy
-from harness.features import FeatureStore
+from harness.store.features import FeatureStore
 store = FeatureStore(Path(sys.argv[1]), toy(0))
 print("open", flush=True)
 sys.stdin.read()

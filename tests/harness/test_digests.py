@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from harness import audio, digests
+from harness import audio
 from harness.interface import SlimbenchError
+from harness.store import digests
 
 OLD = time.time_ns() - 3_600_000_000_000
 

@@ -10,13 +10,14 @@ import pytest
 import toy_data
 import toy_upstream
 
-from harness import estimate, forecast, registry, run, suite
-from harness.calibrate import Calibration, calibrate
-from harness.encode_timing import Encoding
-from harness.forecast import Once
-from harness.frames import Room
-from harness.loads import apart, of_suite, passes
-from harness.timing import Speed
+from harness import registry, run, suite
+from harness.estimation import estimate, forecast
+from harness.estimation.calibrate import Calibration, calibrate
+from harness.estimation.encode_timing import Encoding
+from harness.estimation.forecast import Once
+from harness.estimation.loads import apart, of_suite, passes
+from harness.estimation.timing import Speed
+from harness.extraction.frames import Room
 
 SIZES = suite.load("superb").sizes
 ENCODING = Encoding(start=2.0, second=0.01, check=0.001)
@@ -26,8 +27,8 @@ SPEED = Speed(setup=3.0, update=0.5, look=4.0, test=6.0, interval=7.0)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """What is timed is timed as shortly as it can be, and no process measures memory."""
-    monkeypatch.setattr("harness.timing.SECONDS", 0.0)
-    monkeypatch.setattr("harness.encode_timing.SECONDS", 0.0)
+    monkeypatch.setattr("harness.estimation.timing.SECONDS", 0.0)
+    monkeypatch.setattr("harness.estimation.encode_timing.SECONDS", 0.0)
     monkeypatch.setattr("harness.cost._memory", lambda *_: {"peak_memory_mb": None, "idle_memory_mb": None})
 
 
@@ -196,7 +197,7 @@ def test_a_calibration_is_kept_until_it_is_asked_for_again(tiny, monkeypatch):
         timed.append(load.name)
         return SPEED
 
-    monkeypatch.setattr("harness.calibrate.time_head", fake)
+    monkeypatch.setattr("harness.estimation.calibrate.time_head", fake)
     _, kept = run.expected(tiny)
     assert timed == []
     assert kept.found.speeds["ks"] != SPEED

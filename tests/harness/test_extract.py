@@ -10,9 +10,10 @@ import torch
 import toy_data
 from toy_upstream import FRAME, toy
 
-from harness import audio, extract, manifest
-from harness.features import FeatureStore, TaskFeatures
+from harness import audio, manifest
+from harness.extraction import extract
 from harness.interface import HiddenStates, SlimbenchError
+from harness.store.features import FeatureStore, TaskFeatures
 
 TASKS = {"ks": "pooled", "sid": "pooled", "pr": "frames", "asv": "frames"}
 

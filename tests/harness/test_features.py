@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy_upstream import STATES, WIDTH, toy
 
-from harness.features import Entry, FeatureStore, TaskFeatures, sweep
 from harness.interface import SlimbenchError
+from harness.store.features import Entry, FeatureStore, TaskFeatures, sweep
 
 DTYPES = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 0.0}
 """Relative rounding error of each stored precision: half a unit in its last place."""
@@ -181,7 +181,7 @@ def test_shards_of_an_early_version_are_read_and_taken_into_the_index(tmp_path):
 
 def test_a_known_shard_is_not_opened_before_it_is_read(tmp_path, monkeypatch):
     fill(FeatureStore(tmp_path, toy()), "k1")
-    monkeypatch.setattr("harness.shards.safe_open", None)
+    monkeypatch.setattr("harness.store.shards.safe_open", None)
     store = FeatureStore(tmp_path, toy())
     assert store.has("k1", frames=True)
     assert store.ledger({"k1"}).ratio == 1.0

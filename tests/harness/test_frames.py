@@ -9,7 +9,7 @@ from toy_probe import toy_manifest
 from downstreams.asr import ASR
 from downstreams.asv import ASV
 from downstreams.pr import PR
-from harness.frames import Room, choose, demand, of_manifest
+from harness.extraction.frames import Room, choose, demand, of_manifest
 
 HOURS = 3600.0
 TB = 1e12

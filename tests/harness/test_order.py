@@ -6,9 +6,9 @@ import torch
 from downstreams.asr import ASR
 from downstreams.ks import KS
 from downstreams.pr import PR
-from harness import order
 from harness.interface import SlimbenchError, TrainingProtocol
-from harness.order import Order
+from harness.probes import order
+from harness.probes.order import Order
 
 DRAW = torch.Generator().manual_seed(0)
 LENGTHS = torch.randint(10, 100, (53,), generator=DRAW).tolist()

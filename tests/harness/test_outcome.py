@@ -8,7 +8,7 @@ from downstreams.asv import ASV
 from harness import outcome
 from harness.interface import Labels, SlimbenchError
 from harness.plan import TaskPlan
-from harness.trials import TrialResult
+from harness.probes.trials import TrialResult
 
 
 def item():

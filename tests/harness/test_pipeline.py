@@ -13,12 +13,13 @@ import soundfile
 import torch
 from toy_upstream import ToyUpstream, toy
 
-from harness import audio, encoding, extract, pipeline
-from harness.features import FeatureStore
+from harness import audio
+from harness.extraction import encoding, extract, pipeline
+from harness.extraction.spans import Spans
+from harness.extraction.survey import Piece
 from harness.identity import digest_bytes
 from harness.interface import HiddenStates, SlimbenchError, Utterance
-from harness.spans import Spans
-from harness.survey import Piece
+from harness.store.features import FeatureStore
 
 LENGTHS = [0.3 + 0.013 * n for n in range(60)]
 
@@ -303,7 +304,7 @@ def work(folder, cache, log, seconds, names, ready):
 def context():
     """Processes that are forked from one which has imported what they need, and has no threads."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["harness.extract"])
+    made.set_forkserver_preload(["harness.extraction.extract"])
     return made
 
 

@@ -7,7 +7,7 @@ from wrapped import Convolution, Encoder, Recurrent, Wrapped
 
 from harness import cost
 from harness.cards import read_card
-from harness.extract import check_upstream
+from harness.extraction.extract import check_upstream
 from harness.interface import HiddenStates, SlimbenchError
 from harness.precision import Reduced
 from harness.precision.quantised import Int8Linear, Int8Weights

@@ -12,9 +12,10 @@ from downstreams.ic import IC
 from downstreams.ks import KS
 from downstreams.pr import PR
 from downstreams.sid import SID
-from harness import metrics, training
+from harness import metrics
 from harness.interface import SlimbenchError
-from harness.probe import ProbeTrial, predict, predict_all, train
+from harness.probes import training
+from harness.probes.probe import ProbeTrial, predict, predict_all, train
 
 TRIALS = [ProbeTrial(rate, seed) for rate in (1e-3, 1e-2) for seed in (0, 1)]
 SIZES = {"asr": {"project": 6, "hidden": 5}, "asv": {"project": 8, "channels": 8, "pool": 10, "embed": 6}}

@@ -4,7 +4,7 @@ from torch import nn
 
 from downstreams.heads import FrameHead
 from harness.interface import SlimbenchError
-from harness.stacked import LAYERS, StackedAdam, build_bank
+from harness.probes.stacked import LAYERS, StackedAdam, build_bank
 
 RATES = [1e-3, 1e-1, 1e-3, 1.0]
 

@@ -21,9 +21,9 @@ from toy_upstream import toy
 from downstreams.asv import ASV
 from downstreams.ks import KS
 from harness import metrics
-from harness.features import Entry, FeatureStore, TaskFeatures
 from harness.interface import Manifest, Trial, Utterance
-from harness.probe import ProbeTrial, predict, train
+from harness.probes.probe import ProbeTrial, predict, train
+from harness.store.features import Entry, FeatureStore, TaskFeatures
 
 BOUND = {"float16": 0.5, "bfloat16": 1.5}
 """Largest change of an equal error rate of about 18 %, in points, of any rate and seed; measured: 0.14 and 0.50."""

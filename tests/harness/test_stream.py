@@ -11,11 +11,13 @@ from toy_upstream import toy
 
 from downstreams.asv import ASV
 from downstreams.pr import PR
-from harness import audio, extract, frames, manifest, probe, registry
-from harness.features import FeatureStore, TaskFeatures
+from harness import audio, manifest, registry
+from harness.extraction import extract, frames
+from harness.extraction.stream import OnDemand, Streamed
 from harness.interface import SlimbenchError
-from harness.probe import ProbeTrial
-from harness.stream import OnDemand, Streamed
+from harness.probes import probe
+from harness.probes.probe import ProbeTrial
+from harness.store.features import FeatureStore, TaskFeatures
 
 TRIALS = (ProbeTrial(1e-2, 0), ProbeTrial(3e-2, 1))
 SIZES = {"pr": {"project": 8}, "asv": {"project": 8, "channels": 8, "pool": 16, "embed": 8}}

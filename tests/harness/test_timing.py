@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import toy_upstream
 
-from harness import suite, timing
-from harness.loads import of_suite
-from harness.order import Order
+from harness import suite
+from harness.estimation import timing
+from harness.estimation.loads import of_suite
+from harness.probes.order import Order
 
 
 @pytest.fixture(autouse=True)

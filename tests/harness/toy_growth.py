@@ -18,8 +18,8 @@ from toy_probe import toy_manifest
 
 from downstreams.ic import IC
 from downstreams.pr import PR
-from harness import batches, probe
-from harness.features import Entry, FeatureStore, TaskFeatures
+from harness.probes import batches, probe
+from harness.store.features import Entry, FeatureStore, TaskFeatures
 
 STATES, WIDTH, FRAMES = 4, 256, 100
 FRAME_BYTES = STATES * WIDTH * FRAMES * 2

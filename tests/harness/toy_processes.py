@@ -5,10 +5,10 @@ import multiprocessing
 import torch
 from toy_upstream import toy
 
-from harness.features import Entry, FeatureStore
+from harness.store.features import Entry, FeatureStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.features"])
+CONTEXT.set_forkserver_preload(["harness.store.features"])
 PIECES = 40
 
 

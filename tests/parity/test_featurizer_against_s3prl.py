@@ -8,7 +8,7 @@ import s3prl_side
 import torch
 from torch import nn
 
-from harness.stacked import LAYERS, build_bank
+from harness.probes.stacked import LAYERS, build_bank
 
 TOLERANCE = 1e-5
 

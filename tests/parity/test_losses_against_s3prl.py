@@ -5,7 +5,7 @@ import pytest
 import s3prl_side
 import torch
 
-from harness.stacked import HEAD, LAYERS, build_bank
+from harness.probes.stacked import HEAD, LAYERS, build_bank
 
 TOLERANCE = 1e-5
 PLACES = [3, 11, 20, 7, 31, 15]

@@ -6,7 +6,7 @@ import pytest
 import s3prl_side
 import torch
 
-from harness import augment
+from harness.probes import augment
 
 TOLERANCE = 1e-5
 LAYERS = 3

@@ -1,8 +1,8 @@
 """Fifty updates of every task by our training run and by s3prl's own runner, on the same batches: the same weights.
 
 s3prl's side is its ``Runner.train`` with its featurizer, expert, optimiser, clipping and accumulation; ours is
-``harness.training.Run``, on time means where the task reads them. Batches × accumulation are s3prl's in kind, smaller
-in size. ASR is trained with dropout and SpecAugment: s3prl is given the random numbers that ours draws.
+``harness.probes.training.Run``, on time means where the task reads them. Batches × accumulation are s3prl's in kind,
+smaller in size. ASR is trained with dropout and SpecAugment: s3prl is given the random numbers that ours draws.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ import pytest
 import s3prl_side
 import torch
 
-from harness.batches import generator
-from harness.stacked import HEAD, LAYERS, Noise
-from harness.training import Run
-from harness.trials import ProbeTrial
+from harness.probes.batches import generator
+from harness.probes.stacked import HEAD, LAYERS, Noise
+from harness.probes.training import Run
+from harness.probes.trials import ProbeTrial
 
 STEPS = 50
 TOLERANCE = 1e-5

@@ -1,7 +1,7 @@
 """Batches of stored features: states of some utterances as one padded tensor.
 
 Crops draw from generators seeded by the place in the run (epoch, batch), never from a running state: a run that goes
-on after a kill draws exactly what it would have drawn. In which order utterances come: :mod:`harness.order`.
+on after a kill draws exactly what it would have drawn. In which order utterances come: :mod:`harness.probes.order`.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from harness.features import FeatureStore
 from harness.identity import digest_json
 from harness.interface import SPLITS, Manifest, Split, TrainingProtocol
+from harness.store.features import FeatureStore
 
 Way = Literal["cache", "stream"]
 """Where frames come from: from the store, or encoded on demand."""

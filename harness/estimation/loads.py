@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from harness import metrics, registry, suite
-from harness.features import settings
-from harness.frames import Asked, Choice, Demand, Room, choose, demand
+from harness.estimation.standin import StandIn, stand_in_manifest
+from harness.extraction.frames import Asked, Choice, Demand, Room, choose, demand
 from harness.interface import SPLITS, Labels, Manifest, Split, Task, TrainingProtocol, Upstream, Utterance
 from harness.plan import Plan
-from harness.standin import StandIn, stand_in_manifest
+from harness.store.features import settings
 from harness.suite import Suite
 
 

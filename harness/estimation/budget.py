@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.calibrate import Calibration
-from harness.forecast import Once, duration, times
+from harness.estimation.calibrate import Calibration
+from harness.estimation.forecast import Once, duration, times
+from harness.estimation.loads import Load
 from harness.interface import SlimbenchError
-from harness.loads import Load
 from harness.processes import since_start
 from harness.progress import say
 

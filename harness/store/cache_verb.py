@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
-    from harness.cache import Held, Store
+    from harness.store.cache import Held, Store
 
 _ABOUT = "list, verify or prune the stored features; what is deleted is made again when it is needed"
 _PRUNE = """\
@@ -64,7 +64,7 @@ def _number(text: str) -> float:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from harness import cache
+    from harness.store import cache
 
     found, most = cache.stores(options.cache), cache.limit()
     if options.json:
@@ -91,7 +91,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from harness import cache
+    from harness.store import cache
 
     whole, unchecked, broken = cache.verify(options.cache)
     print(f"{len(whole)} shards are whole" + (f", {len(broken)} are damaged:" if broken else ""))
@@ -108,8 +108,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _changed_audio(options: argparse.Namespace) -> bool:
     """Read the remembered audio files again and say which have changed; with ``--repair`` forget their digests."""
-    from harness import audio, digests
+    from harness import audio
     from harness.identity import digest_file
+    from harness.store import digests
 
     memo = digests.Digests(options.cache / audio.MEMO)
     changed = memo.changed(digest_file)
@@ -122,7 +123,7 @@ def _changed_audio(options: argparse.Namespace) -> bool:
 
 
 def _prune(options: argparse.Namespace) -> None:
-    from harness import cache
+    from harness.store import cache
 
     most = options.to * 1e9 if options.to is not None else None
     if most is None and options.upstream is None and options.unused_for is None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from harness.batches import generator
 from harness.head import Head
 from harness.interface import SlimbenchError
+from harness.probes.batches import generator
 
 LAYERS = "layers"
 """Name of the layer weights among the parameters; those of the head are prefixed with ``HEAD``."""

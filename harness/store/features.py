@@ -1,9 +1,9 @@
 """The feature store: what an upstream makes of each piece of audio, kept once under a key of contents.
 
-One folder per upstream content and setting. It holds shards (:mod:`harness.shards`), each one batch that was encoded,
-each a file that appears whole or not at all. For every piece of audio a shard holds the time means of all states
-(L, D) float32, and, where a task of the suite reads frames, the states (L, T, D). Keys are contents; names never are.
-Several processes may read and write one store.
+One folder per upstream content and setting. It holds shards (:mod:`harness.store.shards`), each one batch that was
+encoded, each a file that appears whole or not at all. For every piece of audio a shard holds the time means of all
+states (L, D) float32, and, where a task of the suite reads frames, the states (L, T, D). Keys are contents; names never
+are. Several processes may read and write one store.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import claims, kept, shards
+from harness import claims, kept
 from harness.identity import digest_bytes, digest_json
 from harness.interface import Upstream
-from harness.journal import unwritable
 from harness.processes import alive
-from harness.shards import Entry, OpenShard, Shard
+from harness.store import shards
+from harness.store.journal import unwritable
+from harness.store.shards import Entry, OpenShard, Shard
 
 __all__ = ["EXTRACTION_VERSION", "Entry", "FeatureStore", "Ledger", "TaskFeatures", "settings", "sweep"]
 
@@ -70,7 +71,7 @@ def settings(dtype: str, compute: str = "float32") -> dict[str, Any]:
 
     Args:
         dtype: in which frames are stored.
-        compute: precision of products (:func:`harness.encoding.compute_type`); float32 is not mentioned.
+        compute: precision of products (:func:`harness.extraction.encoding.compute_type`); float32 is not mentioned.
     """
     return {"extraction": EXTRACTION_VERSION, "dtype": dtype, **({} if compute == "float32" else {"compute": compute})}
 

@@ -23,12 +23,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from harness.features import FeatureStore
+from harness.extraction.spans import Spans
+from harness.extraction.survey import Piece, threads
 from harness.identity import digest_json
 from harness.interface import SlimbenchError
 from harness.progress import say
-from harness.spans import Spans
-from harness.survey import Piece, threads
+from harness.store.features import FeatureStore
 
 AHEAD = 3
 """Batches that are claimed and decoded ahead of the one that is encoded."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.journal import Journal, if_writable
+from harness.store.journal import Journal, if_writable
 
 _SETTLED = 2_000_000_000
 """Nanoseconds since the last change after which a file counts as settled."""

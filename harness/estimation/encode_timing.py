@@ -12,11 +12,11 @@ from pathlib import Path
 import soundfile
 import torch
 
-from harness import extract
-from harness.features import FeatureStore
+from harness.estimation.loads import Load
+from harness.extraction import extract
 from harness.identity import digest_bytes
 from harness.interface import SAMPLE_RATE, Upstream, Utterance
-from harness.loads import Load
+from harness.store.features import FeatureStore
 
 SECONDS = 3.0
 """How long encoding is timed."""

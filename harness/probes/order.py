@@ -12,8 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from harness.batches import generator
 from harness.interface import Need, SlimbenchError, TrainingProtocol
+from harness.probes.batches import generator
 
 JITTER = 0.1
 """Relative noise on lengths before sorting, so that batches of similar length differ between epochs."""

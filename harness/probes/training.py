@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from harness import adapt, metrics
-from harness.augment import spec_augment
-from harness.batches import Table, generator
 from harness.head import Head
 from harness.interface import FeatureSource, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Utterance
-from harness.order import Order, balanced_draw
-from harness.outputs import check_frames, classes_of, evaluate, targets_of
-from harness.stacked import LAYERS, Noise, StackedAdam, build_bank
+from harness.probes.augment import spec_augment
+from harness.probes.batches import Table, generator
+from harness.probes.order import Order, balanced_draw
+from harness.probes.outputs import check_frames, classes_of, evaluate, targets_of
+from harness.probes.stacked import LAYERS, Noise, StackedAdam, build_bank
+from harness.probes.trials import ProbeTrial, TrialResult
 from harness.threads import side_by_side
-from harness.trials import ProbeTrial, TrialResult
 
 
 class Run:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import budget, forecast, kept
-from harness.calibrate import Calibration, Machine, calibrate
-from harness.extract import free_bytes
-from harness.forecast import Once
-from harness.frames import Asked, Choice, Room
-from harness.loads import Load, of_plan, of_suite
+from harness import kept
+from harness.estimation import budget, forecast
+from harness.estimation.calibrate import Calibration, Machine, calibrate
+from harness.estimation.forecast import Once
+from harness.estimation.loads import Load, of_plan, of_suite
+from harness.extraction.extract import free_bytes
+from harness.extraction.frames import Asked, Choice, Room
+from harness.extraction.stream import memory_bound
 from harness.plan import Plan
 from harness.processes import since_start
-from harness.stream import memory_bound
 from harness.suite import Suite
 
 __all__ = ["Expected", "Machine", "keep_report_seconds", "of_bench", "of_sizes", "report_seconds"]

@@ -1,7 +1,7 @@
 """Timing heads: some updates, a look at dev, a test and an interval of one task, with all its trials side by side.
 
-It is the code of the bench that runs, :class:`harness.training.Run` on a sample of the task's utterances; only the
-features are noise. What would take too long or too much memory is done with fewer trials and shorter utterances, in
+It is the code of the bench that runs, :class:`harness.probes.training.Run` on a sample of the task's utterances; only
+the features are noise. What would take too long or too much memory is done with fewer trials and shorter utterances, in
 two sizes, and extrapolated: both enter linearly.
 """
 
@@ -16,15 +16,16 @@ from pathlib import Path
 
 import torch
 
-from harness import adapt, cost, probe, stats
-from harness.features import settings
+from harness import adapt, cost, stats
+from harness.estimation.loads import Load, lengths
+from harness.estimation.standin import TRIALS, NoiseFeatures
 from harness.interface import Manifest, Split, Upstream, Utterance
-from harness.loads import Load, lengths
-from harness.order import Order
-from harness.outputs import classes_of
-from harness.standin import TRIALS, NoiseFeatures
-from harness.training import Run
-from harness.trials import ProbeTrial
+from harness.probes import probe
+from harness.probes.order import Order
+from harness.probes.outputs import classes_of
+from harness.probes.training import Run
+from harness.probes.trials import ProbeTrial
+from harness.store.features import settings
 
 SECONDS = 2.5
 """How long the updates of one head are timed, at least :data:`UPDATES` of them."""

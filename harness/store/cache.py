@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import claims, kept, shards
-from harness.features import ABOUT, IN_USE, LOCKS, FeatureStore
+from harness import claims, kept
 from harness.interface import SlimbenchError
-from harness.journal import if_writable
-from harness.shards import INDEX, Index, OpenShard
+from harness.store import shards
+from harness.store.features import ABOUT, IN_USE, LOCKS, FeatureStore
+from harness.store.journal import if_writable
+from harness.store.shards import INDEX, Index, OpenShard
 
 LIMIT = "SLIMBENCH_CACHE_GB"
 """Environment variable: gigabytes (1e9 bytes) that the feature stores of a cache may take."""

@@ -2,8 +2,8 @@
 
 Time means and numbers of frames come from the store, which one cheap pass over the audio has filled and which has
 checked all of it. States are computed and rounded as stored ones are. The most recent ones stay in memory up to a
-bound, so that tasks that are trained in step (:func:`harness.probe.train_together`) and ask for the same utterances at
-the same step share one encoding. All trials of a task share it anyway.
+bound, so that tasks that are trained in step (:func:`harness.probes.probe.train_together`) and ask for the same
+utterances at the same step share one encoding. All trials of a task share it anyway.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from harness.encoding import Encoder
-from harness.extract import batch_seconds, batches, check_states
-from harness.features import FeatureStore
+from harness.extraction.encoding import Encoder
+from harness.extraction.extract import batch_seconds, batches, check_states
+from harness.extraction.survey import Piece, threads
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
-from harness.survey import Piece, threads
+from harness.store.features import FeatureStore
 
 MEMORY_SHARE = 0.25
 """Part of the free memory that states may take which are kept for whoever asks next."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from harness.identity import digest_json
 from harness.interface import SlimbenchError
-from harness.journal import Journal, if_writable
+from harness.store.journal import Journal, if_writable
 
 SUFFIX = ".safetensors"
 INDEX = "index.jsonl"

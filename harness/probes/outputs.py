@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.batches import Table, evaluation_batches
 from harness.head import Head
 from harness.interface import Labels, Manifest, Prediction, SlimbenchError, Task, Utterance
-from harness.stacked import Bank
+from harness.probes.batches import Table, evaluation_batches
+from harness.probes.stacked import Bank
 from harness.threads import side_by_side
 
 

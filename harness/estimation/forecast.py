@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness import cost
-from harness.calibrate import Calibration
+from harness.estimation.calibrate import Calibration
+from harness.estimation.loads import Load, apart, passes
 from harness.interface import Upstream
-from harness.loads import Load, apart, passes
 
 H100_FLOPS = 10e12
 """Operations per second that a price without a GPU counts on: 15 % of an H100's 67 TFLOP/s in float32.

@@ -1,8 +1,8 @@
 """Extraction: every distinct piece of audio goes through the frozen upstream once.
 
-All audio is checked before anything is encoded (:mod:`harness.survey`), then the room on the disk. Batches are made by
-length over the whole list, so a killed run that goes on encodes the same batches as an undisturbed one, and ends with
-the same features. Decoding runs ahead of the encoder, writing behind it (:mod:`harness.pipeline`).
+All audio is checked before anything is encoded (:mod:`harness.extraction.survey`), then the room on the disk. Batches
+are made by length over the whole list, so a killed run that goes on encodes the same batches as an undisturbed one, and
+ends with the same features. Decoding runs ahead of the encoder, writing behind it (:mod:`harness.extraction.pipeline`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from harness import audio
-from harness.encoding import Encoded, Encoder, check_upstream, compute_type
-from harness.features import Entry, FeatureStore, sweep
+from harness.extraction.encoding import Encoded, Encoder, check_upstream, compute_type
+from harness.extraction.pipeline import Ahead, Behind, Loaded
+from harness.extraction.survey import Piece, check_lengths, survey
 from harness.identity import digest_bytes
 from harness.interface import SAMPLE_RATE, Manifest, Need, SlimbenchError, Upstream, Utterance
-from harness.pipeline import Ahead, Behind, Loaded
 from harness.progress import Progress
-from harness.survey import Piece, check_lengths, survey
+from harness.store.features import Entry, FeatureStore, sweep
 
 __all__ = [
     "BATCH_SECONDS", "PADDING", "Piece", "batch_seconds", "batches", "bytes_needed", "check_lengths", "check_space",

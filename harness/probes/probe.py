@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from harness.batches import Table
 from harness.interface import FeatureSource, Labels, Manifest, Prediction, Split, Task, TrainingProtocol
-from harness.outputs import check_frames, evaluate
-from harness.stacked import Bank
-from harness.training import Run, look_file
-from harness.trials import ProbeTrial, TrialResult
+from harness.probes.batches import Table
+from harness.probes.outputs import check_frames, evaluate
+from harness.probes.stacked import Bank
+from harness.probes.training import Run, look_file
+from harness.probes.trials import ProbeTrial, TrialResult
 
 __all__ = [
     "ProbeTrial",

@@ -1,8 +1,9 @@
 """How fast this machine is at what a bench does: a few seconds of the real thing, on samples, kept in the cache.
 
-The upstream encodes a few of the batches that it will be given (:mod:`harness.encode_timing`); every head is trained
-for some updates with all trials side by side, looked at, tested and bootstrapped (:mod:`harness.timing`). Results are
-kept per machine, upstream, device and threads; they hold for the load that the machine was under.
+The upstream encodes a few of the batches that it will be given (:mod:`harness.estimation.encode_timing`); every head is
+trained for some updates with all trials side by side, looked at, tested and bootstrapped
+(:mod:`harness.estimation.timing`). Results are kept per machine, upstream, device and threads; they hold for the load
+that the machine was under.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 
 import torch
 
-from harness import cost, extract, kept, provenance
-from harness.encode_timing import Encoding, noise_pieces, time_encoding
+from harness import cost, kept, provenance
+from harness.estimation.encode_timing import Encoding, noise_pieces, time_encoding
+from harness.estimation.loads import Load
+from harness.estimation.timing import Speed, time_head
+from harness.extraction import extract
 from harness.identity import digest_json
 from harness.interface import SlimbenchError, Upstream
-from harness.loads import Load
 from harness.progress import say
-from harness.timing import Speed, time_head
 
 VERSION = 1
 """Raised when something is timed in another way, so that kept results are made again."""

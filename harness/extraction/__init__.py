@@ -1,0 +1,1 @@
+"""Audio into hidden states, once: checks, batches, the pass itself, states on demand."""
