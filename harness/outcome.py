@@ -20,6 +20,7 @@ from harness.interface import SAMPLE_RATE, FeatureSource, Manifest, Row, Slimben
 from harness.plan import TaskPlan
 from harness.probes import probe
 from harness.probes.probe import ProbeTrial, TrialResult
+from harness.probes.training import encoded_by
 from harness.progress import Progress
 from harness.select import Choice
 from harness.store.features import FeatureStore, TaskFeatures
@@ -47,7 +48,10 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of one task: all trials, the choice, test rows per seed, scores, and seconds per stage."""
+    """What came out of one task: all trials, the choice, test rows per seed, scores, and seconds per stage.
+
+    ``streamed`` is the seconds of audio that were encoded on demand, ``None`` where all frames were stored.
+    """
 
     trained: Sequence[TrialResult]
     choice: Choice
@@ -55,6 +59,7 @@ class Outcome:
     scores: Mapping[str, dict[str, Any]]
     seconds: Mapping[str, float]
     resumed: bool
+    streamed: float | None = None
 
 
 def long_enough(item: TaskPlan, samples: Mapping[str, int]) -> tuple[TaskPlan, list[str]]:
@@ -132,6 +137,7 @@ def reach(
         trained += train(item, store, seeds, device, work, fold, encoder)
     watch.seconds["train"] = round(training_seconds(trained), 3)
     choice = select.choose(trained, item.task.metric)
+    before = encoded_by(features)
     with watch("test"):
         tested = _tested(item, features, choice.results, seeds, device)
     second = item.second
@@ -148,7 +154,9 @@ def reach(
         tested = _beside(tested, lowest, "score", LOWEST)
     with watch("interval"):
         scores = {name: _score(name, tested, bootstrap) for name in _metrics(item)}
-    return Outcome(trained, choice, tested, scores, watch.seconds, resumed)
+    encoded = sum({result.fold: result.encoded for result in trained}.values()) + encoded_by(features) - before
+    streamed = encoded if encoded or isinstance(features, Streamed) else None
+    return Outcome(trained, choice, tested, scores, watch.seconds, resumed, streamed)
 
 
 def training_seconds(results: Sequence[TrialResult]) -> float:

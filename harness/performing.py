@@ -7,8 +7,7 @@ want the same thing do it once.
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from harness.extraction import extract
 from harness.extraction.stream import OnDemand
 from harness.identity import digest_json
 from harness.jobs import Job
-from harness.outcome import Outcome
 from harness.plan import TaskPlan
 from harness.progress import say
 from harness.records import Record
@@ -66,40 +64,32 @@ def perform(run: Bench, job: Job) -> None:
 
 
 def _train(run: Bench, item: TaskPlan, work: Path, fold: int | None) -> None:
-    """One fold as a job of its own, which leaves a note of its time for the record."""
+    """One fold as a job of its own, which leaves a note for the record: whether it went on from a checkpoint."""
     checkpoint = outcome.checkpoint(work, fold)
     note = checkpoint.with_suffix(_NOTE)
     if note.exists():
         return
-    began, resumed = time.perf_counter(), checkpoint.exists()
-    encoder = _encoder(run, item)
-    before = 0.0 if encoder is None else encoder.encoded_seconds
-    outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, fold, encoder)
-    encoded = 0.0 if encoder is None else encoder.encoded_seconds - before
-    kept.write(note, {"seconds": time.perf_counter() - began, "resumed": resumed, "encoded": encoded})
+    resumed = checkpoint.exists()
+    outcome.train(item, run.plan.store, run.plan.seeds, run.device, work, fold, _encoder(run, item))
+    kept.write(note, {"resumed": resumed})
 
 
 def _train_in_step(run: Bench, items: Sequence[TaskPlan]) -> None:
-    """Train tasks that read the same audio side by side, so that what one has had encoded is there for the others.
-
-    Each is left a note of its part of the time and of what was encoded.
-    """
+    """Train tasks without folds that read the same audio side by side: what one has had encoded is there for all."""
     works = {run.results / ".work" / item.key: item for item in sorted(items, key=lambda item: item.key)}
     with ExitStack() as held:
         for work in works:  # in the order of their keys, as everybody takes them
             held.enter_context(_claim(work, None))
         left = {work: item for work, item in works.items() if recorded(run, item) is None}
-        notes = [outcome.checkpoint(work, None).with_suffix(_NOTE) for work in left]
+        notes = {outcome.checkpoint(work, None).with_suffix(_NOTE): work for work in left}
         encoder = next((found for item in left.values() if (found := _encoder(run, item))), None)
         if encoder is None or all(note.exists() for note in notes):
             return
-        began, before = time.perf_counter(), encoder.encoded_seconds
-        resumed = any(outcome.checkpoint(work, None).exists() for work in left)
+        resumed = {note: outcome.checkpoint(work, None).exists() for note, work in notes.items()}
         outcome.train_together(left, run.plan.store, run.plan.seeds, run.device, encoder)
-        share = {"seconds": time.perf_counter() - began, "encoded": encoder.encoded_seconds - before}
         for note in notes:
-            parts = {name: value / len(left) for name, value in share.items()}
-            kept.write(note, {**parts, "resumed": resumed})
+            if not note.exists():
+                kept.write(note, {"resumed": resumed[note]})
 
 
 def _encoder(run: Bench, item: TaskPlan) -> OnDemand | None:
@@ -116,26 +106,15 @@ def _claim(work: Path, fold: int | None) -> AbstractContextManager[bool]:
     return claims.claim(work.with_name(f"{work.name}-{fold}{claims.SUFFIX}"), wait=True)
 
 
-def _with_jobs(done: Outcome, notes: Sequence[Mapping[str, Any]]) -> Outcome:
-    """The outcome with the time of the training that jobs of their own have done, which was only read again."""
-    if not notes:
-        return done
-    seconds = sum((note["seconds"] for note in notes), done.seconds["train"])
-    resumed = any(note["resumed"] for note in notes)
-    return replace(done, seconds={**done.seconds, "train": round(seconds, 3)}, resumed=resumed)
-
-
 def _score(run: Bench, item: TaskPlan, work: Path) -> None:
     """One task: train what is not trained, choose on dev, open test once, and keep the record."""
     run.price = run.price or price(run)
-    encoder = _encoder(run, item)
-    before = 0.0 if encoder is None else encoder.encoded_seconds
-    done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work, encoder)
     notes = [kept.read(file) for file in sorted(work.glob(f"*{_NOTE}"))]
-    streamed = None
-    if encoder is not None:
-        streamed = encoder.encoded_seconds - before + sum(note["encoded"] for note in notes)
-    record = recording.make(run, item, _with_jobs(done, notes), streamed)
+    encoder = _encoder(run, item)
+    done = outcome.reach(item, run.plan.store, run.plan.seeds, run.device, run.plan.suite.bootstrap, work, encoder)
+    if notes:  # jobs of their own have trained it, so that what is here was only read again
+        done = replace(done, resumed=any(note["resumed"] for note in notes))
+    record = recording.make(run, item, done)
     records.save(record, run.results)
     shutil.rmtree(work)
     interval = "[{:.2f}, {:.2f}]".format(*record.ci95)

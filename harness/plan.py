@@ -105,6 +105,8 @@ class Plan:
         """The groups of tasks to do that share what is encoded on demand, where there are two or more of them."""
         groups: dict[tuple[str, ...], list[TaskPlan]] = {}
         for item in filter(self.streams, self.todo):
+            if item.manifest.folds:
+                continue
             groups.setdefault(self.frames[item.task.name].together, []).append(item)
         return [tuple(group) for group in groups.values() if len(group) > 1]
 
@@ -192,22 +194,26 @@ def make(
         record = None if place.results is None else records.find(place.results, chosen.name, upstream.name, name, key)
         plans.append(TaskPlan(task, table, labels, protocols[name], keys[name], key, record, second, tuple(said)))
     todo = [plan.task.name for plan in plans if plan.record is None]
+    twice = {plan.task.name for plan in plans if plan.second is not None}
     reading = [
-        frames.of_manifest(name, protocols[name], table, keys[name], store)
+        frames.of_manifest(name, protocols[name], table, keys[name], store, 1 + (tasks[name].name in twice))
         for name, table in manifests.items()
         if tasks[name].need == "frames"
     ]
-    ways = frames.choose(reading, _room(place, store, keys), place.frames, first=todo)
-    streamed = {name for name, choice in ways.items() if choice.way == "stream"}
-    needs: dict[str, Need] = {name: "pooled" if name in streamed else tasks[name].need for name in manifests}
-    wanted = extract.pieces(manifests, needs, keys, todo, changes)
+    seconds = {keys[name][row.id]: row.seconds for name in todo for row in manifests[name].utterances}
+    ways = frames.choose(reading, _room(place, store, seconds), place.frames, first=todo)
+    streamed = [name for name, choice in ways.items() if choice.way == "stream"]
+    needs: dict[str, Need] = {name: tasks[name].need for name in manifests}
+    wanted = extract.pieces(manifests, needs, keys, todo, changes, streamed)
     return Plan(upstream, chosen, data, tuple(seeds), tuple(plans), wanted, store, ways)
 
 
-def _room(place: Workplace, store: FeatureStore, keys: Mapping[str, Mapping[str, str]]) -> frames.Room:
-    needed = {key for table in keys.values() for key in table.values()}
-    cap = None if place.limit is None else cache.growth(place.limit, store, needed)
-    return frames.Room(extract.free_bytes(place.cache), cap, stream.memory_bound(), place.device)
+def _room(place: Workplace, store: FeatureStore, seconds: Mapping[str, float]) -> frames.Room:
+    """Room for frames beside the means of all audio that a bench needs, which are stored in any case."""
+    lacking = [length for key, length in seconds.items() if not store.has(key, frames=False)]
+    means = sum(store.bytes_needed(length, frames=False) for length in lacking)
+    cap = None if place.limit is None else max(0.0, cache.growth(place.limit, store, seconds) - means)
+    return frames.Room(max(0.0, extract.free_bytes(place.cache) - means), cap, stream.memory_bound())
 
 
 def _repeats(table: Manifest, keys: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Processes: whether the one that left something behind still lives, and how long this one runs."""
+"""Processes: whether the one that left something behind still lives, how long this one runs, what memory there is."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def since_start() -> float:
         return max(0.0, running - ticks / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED
+
+
+def free_memory() -> int:
+    """Bytes of memory that a process can still take, with what the system would give back of its file cache."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -21,15 +21,8 @@ FEW_SPEAKERS = 10
 """With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""
 
 
-def make(run: Bench, item: TaskPlan, outcome: Outcome, streamed: float | None = None) -> Record:
-    """All that is known of one result, in one place.
-
-    Args:
-        run: the bench.
-        item: the task.
-        outcome: what came out.
-        streamed: seconds of audio that were encoded on demand; ``None`` where its frames were stored.
-    """
+def make(run: Bench, item: TaskPlan, outcome: Outcome) -> Record:
+    """All that is known of one result, in one place."""
     upstream, task = run.plan.upstream, item.task
     head = cost.count_parameters(task.head(upstream.width, item.labels.size, item.protocol.head))
     scores, main = outcome.scores, outcome.scores[task.metric]
@@ -58,11 +51,16 @@ def make(run: Bench, item: TaskPlan, outcome: Outcome, streamed: float | None = 
         data=_data(run, item),
         predictions={str(seed): outcome.rows[seed] for seed in run.plan.seeds},
         cost={**run.price, "head_params": head, "params_with_head": run.price["params"] + head + upstream.num_states},
-        features={**run.features, **({} if streamed is None else {"streamed_seconds": round(streamed, 3)})},
+        features={**run.features, **_streamed(outcome)},
         seconds=outcome.seconds,
         provenance={**provenance.gather(), "shared_seconds": run.watch.seconds, "resumed": outcome.resumed},
         notes=_notes(run, item, outcome),
     )
+
+
+def _streamed(outcome: Outcome) -> dict[str, float]:
+    """Seconds of audio that were encoded on demand, where that was the way."""
+    return {} if outcome.streamed is None else {"streamed_seconds": round(outcome.streamed, 3)}
 
 
 def _identity(run: Bench) -> dict[str, Any]:

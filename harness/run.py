@@ -157,7 +157,8 @@ def describe(options: Options, again: bool = False, budget: float | None = None)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         upstream = registry.load_upstream(options.upstream, device)
-        machine = estimate.Machine(upstream, device, chosen.dtype, chosen.bootstrap, options.cache)
+        compute = extract.compute_type(upstream, device, options.compute)
+        machine = estimate.Machine(upstream, device, chosen.dtype, chosen.bootstrap, options.cache, compute)
         limit = cache.limit(options.cache_limit)
         sized = estimate.of_sizes(machine, chosen, names, options.seeds or chosen.seeds, again, options.frames, limit)
         said = (

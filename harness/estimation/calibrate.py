@@ -57,6 +57,7 @@ class Machine:
         dtype: stored precision of frames.
         bootstrap: resamples of an interval.
         cache: folder of the cache.
+        compute: precision of the upstream's products.
     """
 
     upstream: Upstream
@@ -64,6 +65,7 @@ class Machine:
     dtype: str
     bootstrap: int
     cache: Path
+    compute: str = "float32"
 
     @property
     def file(self) -> Path:
@@ -90,7 +92,7 @@ def calibrate(
     """
     entries: dict[str, Any] = {} if again else dict(kept.read(machine.file) or {})
     names = {load.name: _head_key(machine, load) for load in loads}
-    coding = f"encoding {machine.dtype} {'sizes' if wanted is None else 'data'}"
+    coding = f"encoding {machine.dtype} {machine.compute} {'sizes' if wanted is None else 'data'}"
     encode = any(load.missing or load.streamed for load in loads)
     if "macs" not in entries:
         _keep(machine, entries, "macs", _macs(machine.upstream))
@@ -99,7 +101,7 @@ def calibrate(
         if encode and coding not in entries:
             say(f"calibrate: {machine.upstream.name} encodes a few batches")
             pieces = noise_pieces(loads, Path(name)) if wanted is None else wanted
-            found = time_encoding(machine.upstream, pieces, machine.device, machine.dtype, Path(name))
+            found = time_encoding(machine.upstream, pieces, machine.device, machine.dtype, Path(name), machine.compute)
             _keep(machine, entries, coding, asdict(found))
         for load in loads:
             if names[load.name] not in entries:

@@ -40,7 +40,12 @@ class Encoding:
 
 
 def time_encoding(
-    upstream: Upstream, wanted: Mapping[str, extract.Piece], device: str, dtype: str, folder: Path
+    upstream: Upstream,
+    wanted: Mapping[str, extract.Piece],
+    device: str,
+    dtype: str,
+    folder: Path,
+    compute: str = "float32",
 ) -> Encoding:
     """Encode evenly spaced batches of ``wanted`` into stores that are thrown away.
 
@@ -50,20 +55,22 @@ def time_encoding(
         device: torch device.
         dtype: stored precision of frames.
         folder: for those stores.
+        compute: precision of the upstream's products.
     """
     with redirect_stderr(io.StringIO()):  # progress lines of work that nobody asked for
-        return _timed(upstream, wanted, device, dtype, folder)
+        return _timed(_Coder(upstream, device, dtype, compute), wanted, folder)
 
 
-def _timed(upstream: Upstream, wanted: Mapping[str, extract.Piece], device: str, dtype: str, folder: Path) -> Encoding:
+def _timed(coder: _Coder, wanted: Mapping[str, extract.Piece], folder: Path) -> Encoding:
+    upstream, device = coder.upstream, coder.device
     stated = {key: round(piece.utterance.seconds * SAMPLE_RATE) for key, piece in wanted.items()}
     batches = extract.batches(wanted.values(), stated, not upstream.batch_invariant, extract.batch_seconds(device))
     middle = [batches[len(batches) // 2]]
     began = time.perf_counter()
     samples = _survey(middle, folder / "first.json")
     check = (time.perf_counter() - began) / _audio(middle)
-    cold = _encode(upstream, middle, samples, device, dtype, folder / "cold")
-    warm = _encode(upstream, middle, samples, device, dtype, folder / "warm")
+    cold = coder.encode(middle, samples, folder / "cold")
+    warm = coder.encode(middle, samples, folder / "warm")
     count = min(MOST, len(batches), max(2, int(SECONDS / warm)))
     if count < 2:
         return Encoding(max(0.0, cold - warm), warm / _audio(middle), check)
@@ -71,7 +78,7 @@ def _timed(upstream: Upstream, wanted: Mapping[str, extract.Piece], device: str,
     began = time.perf_counter()
     samples |= _survey(chosen, folder / "all.json")
     check = (time.perf_counter() - began) / _audio(chosen)
-    took = _encode(upstream, chosen, samples, device, dtype, folder / "all")
+    took = coder.encode(chosen, samples, folder / "all")
     more = _audio(chosen) - _audio(middle)
     second = (took - warm) / more if took > warm and more > 0 else took / _audio(chosen)
     return Encoding(max(0.0, cold - second * _audio(middle)), second, check)
@@ -81,19 +88,22 @@ def _survey(batches: Sequence[Sequence[extract.Piece]], table: Path) -> dict[str
     return extract.survey({piece.key: piece for batch in batches for piece in batch}, table)[0]
 
 
-def _encode(
-    upstream: Upstream,
-    batches: Sequence[Sequence[extract.Piece]],
-    samples: Mapping[str, int],
-    device: str,
-    dtype: str,
-    folder: Path,
-) -> float:
-    wanted = {piece.key: piece for batch in batches for piece in batch}
-    store = FeatureStore(folder, upstream, dtype)
-    began = time.perf_counter()
-    extract.extract(upstream, store, wanted, {key: samples[key] for key in wanted}, device)
-    return time.perf_counter() - began
+@dataclass(frozen=True)
+class _Coder:
+    """An upstream with the settings of extraction."""
+
+    upstream: Upstream
+    device: str
+    dtype: str
+    compute: str
+
+    def encode(self, batches: Sequence[Sequence[extract.Piece]], samples: Mapping[str, int], folder: Path) -> float:
+        """Seconds that batches take into a store in ``folder``."""
+        wanted = {piece.key: piece for batch in batches for piece in batch}
+        store = FeatureStore(folder, self.upstream, self.dtype, self.compute)
+        began = time.perf_counter()
+        extract.extract(self.upstream, store, wanted, {key: samples[key] for key in wanted}, self.device)
+        return time.perf_counter() - began
 
 
 def _audio(batches: Sequence[Sequence[extract.Piece]]) -> float:

@@ -73,7 +73,7 @@ def of_sizes(
         limit: bytes that features may take.
     """
     start = since_start()
-    room = Room(free_bytes(machine.cache), limit, memory_bound(), machine.device)
+    room = Room(free_bytes(machine.cache), limit, memory_bound())
     loads, ways = of_suite(chosen, names, seeds, machine.upstream, room, asked)
     found = calibrate(machine, loads, again=again)
     audio = {key: seconds for load in loads for key, seconds in load.audio.items()}
@@ -92,7 +92,7 @@ def of_bench(made: Plan, device: str, cache: Path, spent: float = 0.0, again: bo
         again: time everything anew.
     """
     start = since_start() - spent
-    machine = Machine(made.upstream, device, made.suite.dtype, made.suite.bootstrap, cache)
+    machine = Machine(made.upstream, device, made.suite.dtype, made.suite.bootstrap, cache, made.store.compute)
     loads = of_plan(made)
     missing = {key: piece for key, piece in made.pieces.items() if not made.store.has(key, piece.frames)}
     found = calibrate(machine, loads, missing or made.pieces, again)  # what streams is encoded though it is there

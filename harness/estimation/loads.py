@@ -38,6 +38,7 @@ class Load:
         missing: seconds and bytes of features per piece that the store lacks.
         recordings: files (or a name for them) that the audio is taken from.
         streamed: seconds of audio to encode on demand for this task; what tasks in step share is the first one's.
+        follows: the task with which it is trained in step, where that task has the audio encoded.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class Load:
     missing: Mapping[str, tuple[float, float]]
     recordings: frozenset[str]
     streamed: float = 0.0
+    follows: str = ""
 
     @property
     def name(self) -> str:
@@ -96,18 +98,23 @@ def of_plan(made: Plan) -> list[Load]:
                 audio=audio,
                 missing={key: cost[key] for key in audio if key in cost},
                 recordings=frozenset(str(row.path) for row in item.manifest.utterances),
-                streamed=streamed.get(item.task.name, 0.0),
+                streamed=streamed.get(item.task.name, _NOTHING)[0],
+                follows=streamed.get(item.task.name, _NOTHING)[1],
             )
         )
     return loads
 
 
-def _streamed(frames: Mapping[str, Choice], names: Sequence[str]) -> dict[str, float]:
-    """Seconds of audio to encode on demand per task; for tasks in step those of all of them, at the first one."""
-    found: dict[str, float] = {}
+_NOTHING = (0.0, "")
+
+
+def _streamed(frames: Mapping[str, Choice], names: Sequence[str]) -> dict[str, tuple[float, str]]:
+    """Per task the seconds of audio to encode on demand, and the task before it that has its audio encoded."""
+    found: dict[str, tuple[float, str]] = {}
     for name in names:
-        if name in frames and not any(name in frames[other].together for other in found):
-            found[name] = frames[name].encode
+        if name in frames and frames[name].way == "stream":
+            leader = next((other for other in found if name in frames[other].together), "")
+            found[name] = (0.0 if leader else frames[name].encode, leader)
     return found
 
 
@@ -160,7 +167,8 @@ def of_suite(
                 audio={audio: encode},
                 missing={audio: (encode, stored + sum(rows.values()) * state * 4)},
                 recordings=frozenset({str(size.get("recordings", audio))}),
-                streamed=streamed.get(name, 0.0),
+                streamed=streamed.get(name, _NOTHING)[0],
+                follows=streamed.get(name, _NOTHING)[1],
             )
         )
     return loads, ways
@@ -172,7 +180,11 @@ def _demand(chosen: Suite, task: Task, per_hour: float) -> Demand:
     count, hours = size["train"]
     rows = [(f"{audio} {number}", 3600 * hours / count) for number in range(count)]
     others: dict[Split, float] = {split: 3600 * size[split][1] for split in SPLITS[1:]}
-    return demand(task.name, suite.protocol(chosen, task), rows, others, size["encode"] * per_hour, audio)
+    whole = size["encode"] / sum(size[split][1] for split in SPLITS)  # heads may see crops of what is encoded whole
+    rows = [(name, whole * seconds) for name, seconds in rows]
+    others = {split: whole * seconds for split, seconds in others.items()}
+    folds = int(size.get("folds", 1))
+    return demand(task.name, suite.protocol(chosen, task), rows, others, size["encode"] * per_hour, audio, folds)
 
 
 def _audio(chosen: Suite, name: str) -> str:
@@ -190,7 +202,9 @@ def passes(loads: Sequence[Load]) -> list[str]:
         mine = set(load.audio)
         sharing = [other.name for other in loads if other is not load and mine & set(other.audio)]
         first = next((other.name for other in loads[:place] if mine & set(other.audio)), None)
-        if load.streamed:
+        if load.follows:
+            text = f"those of {load.follows}"
+        elif load.streamed:
             text = f"{load.streamed / sum(load.audio.values()):.0f}, on demand"
         elif not load.missing:
             text = "0, in the store"

@@ -8,7 +8,6 @@ two sizes, and extrapolated: both enter linearly.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from harness.probes.order import Order
 from harness.probes.outputs import classes_of
 from harness.probes.training import Run
 from harness.probes.trials import ProbeTrial
+from harness.processes import free_memory
 from harness.store.features import settings
 
 SECONDS = 2.5
@@ -275,4 +275,4 @@ def _since(began: float, device: str) -> float:
 def _free(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_memory()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -55,6 +55,7 @@ def pieces(
     keys: Mapping[str, Mapping[str, str]],
     run: Iterable[str],
     changes: Mapping[str, tuple[str, ...]] | None = None,
+    streamed: Collection[str] = (),
 ) -> dict[str, Piece]:
     """The distinct audio of the tasks ``run``; what is kept of it is the union of the needs of all tasks.
 
@@ -64,14 +65,17 @@ def pieces(
         keys: per task: utterance id → content key.
         run: the tasks whose audio is wanted now.
         changes: per task the effects on its waveforms.
+        streamed: tasks that read frames which are not stored.
     """
-    frames = {key for task, need in needs.items() if need == "frames" for key in keys[task].values()}
+    reads = {key for task, need in needs.items() if need == "frames" for key in keys[task].values()}
+    frames = reads - {key for task in streamed for key in keys[task].values()}
     found: dict[str, Piece] = {}
     for task in run:
         for utterance in manifests[task].utterances:
             key = keys[task][utterance.id]
             done = (changes or {}).get(task, ())
-            piece = found.setdefault(key, Piece(key, utterance, manifests[task].file, key in frames, done))
+            made = Piece(key, utterance, manifests[task].file, key in frames, done, reads=key in reads)
+            piece = found.setdefault(key, made)
             if utterance.seconds != piece.utterance.seconds:
                 piece.others.append((utterance, manifests[task].file))
     return found
@@ -248,7 +252,7 @@ def check_states(
         dtype: of stored frames.
         batch: the audio.
         encoded: its states.
-        every: whether frames of all audio are used, not only where they are stored.
+        every: whether frames of all of it are used, whatever its tasks.
 
     Raises:
         SlimbenchError: they do not.
@@ -263,7 +267,7 @@ def check_states(
     for piece, peak, kept in zip(batch, encoded.peaks.tolist(), stored.isfinite().tolist(), strict=True):
         if not peak < float("inf"):
             raise SlimbenchError(f"{piece.where}: {name} makes states of it that are no numbers; look at both.")
-        if (piece.frames or every) and not kept:
+        if (every or piece.frames or piece.reads) and not kept:
             said = str(dtype).removeprefix("torch.")
             raise SlimbenchError(
                 f"{piece.where}: states of {name} reach {peak:.3g}, beyond {said}; write `dtype: float32` into the "

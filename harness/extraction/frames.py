@@ -51,17 +51,11 @@ class Room:
         disk: bytes that are free where the store is, less what must stay free.
         cap: bytes that the store may still grow by, where the user has set a limit.
         memory: bytes of states that streaming may keep in memory.
-        device: name of the device that encodes.
-        speed: seconds of audio that it encodes per second, where that was measured.
-        reading: bytes per second that the disk delivers, where that was measured.
     """
 
     disk: float
     cap: float | None = None
     memory: float = 0.0
-    device: str = "cpu"
-    speed: float | None = None
-    reading: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,8 @@ def demand(
     others: Mapping[Split, float],
     missing: float,
     audio: str | None = None,
+    folds: int = 1,
+    tests: int = 1,
 ) -> Demand:
     """The demand of a task that reads frames.
 
@@ -100,27 +96,36 @@ def demand(
         others: seconds of dev and test audio.
         missing: bytes of frames that the store lacks.
         audio: what names its audio; by default its content keys.
+        folds: trainings of this size.
+        tests: how often test is predicted in each, looks at it apart.
     """
     seconds = sum(length for _, length in train)
     updates = protocol.steps * protocol.accumulate * min(protocol.batch, len(train)) / max(1, len(train)) * seconds
     looks = -(-protocol.steps // protocol.eval_every)
     dev, test = others.get("dev", 0.0), others.get("test", 0.0)
+    tests += looks if protocol.looks_on_test else 0
     keys = [key for key, _ in train]
     batching = [protocol.batching, protocol.batch, protocol.accumulate, protocol.drop_last, protocol.balanced]
-    own = task if protocol.batching == "windows" or protocol.balanced else ""  # drawn by the task's own labels
+    alone = protocol.batching == "windows" or protocol.balanced or folds > 1  # drawn by the task's own labels, or folds
+    own = task if alone else ""
     return Demand(
         task,
         digest_json([sorted(keys), dev, test]) if audio is None else audio,
         missing,
         seconds + dev + test,
-        updates + looks * dev + test,
-        updates,
+        folds * (updates + looks * dev + tests * test),
+        folds * updates,
         digest_json([keys, batching, own]),
     )
 
 
 def of_manifest(
-    task: str, protocol: TrainingProtocol, table: Manifest, keys: Mapping[str, str], store: FeatureStore
+    task: str,
+    protocol: TrainingProtocol,
+    table: Manifest,
+    keys: Mapping[str, str],
+    store: FeatureStore,
+    tests: int = 1,
 ) -> Demand:
     """The demand of a task that reads frames, from its manifest.
 
@@ -130,12 +135,15 @@ def of_manifest(
         table: its utterances.
         keys: content key of the audio per utterance id.
         store: what it has need not be stored.
+        tests: how often test is predicted, looks at it apart.
     """
-    train = [(keys[row.id], row.seconds) for row in table.split("train")]
-    others: dict[Split, float] = {split: sum(row.seconds for row in table.split(split)) for split in SPLITS[1:]}
+    fold = table.folds[0] if table.folds else table
+    train = [(keys[row.id], row.seconds) for row in fold.split("train")]
+    others: dict[Split, float] = {split: sum(row.seconds for row in fold.split(split)) for split in SPLITS[1:]}
     distinct = {keys[row.id]: row.seconds for row in table.utterances}
     lacking = [seconds for key, seconds in distinct.items() if not store.has(key, frames=True)]
-    return demand(task, protocol, train, others, sum(store.bytes_needed(seconds, frames=True) for seconds in lacking))
+    missing = sum(store.bytes_needed(seconds, frames=True) for seconds in lacking)
+    return demand(task, protocol, train, others, missing, folds=max(1, len(table.folds)), tests=tests)
 
 
 def choose(
@@ -147,7 +155,7 @@ def choose(
 
     Args:
         demands: of the tasks that read frames.
-        room: disk, memory and device.
+        room: disk and memory.
         asked: what the user wants, of all tasks or by task; ``auto`` decides by the room.
         first: tasks whose audio comes into the store before that of all others.
     """
@@ -160,17 +168,18 @@ def choose(
     def turn(group: Sequence[Demand]) -> tuple[bool, float]:
         return not any(one.task in first for one in group), -_passes(group, room)
 
-    for group in sorted(groups.values(), key=turn):
+    for whole in sorted(groups.values(), key=turn):
+        group = [one for one in whole if one.task in first] or whole  # what others would take is not of this run
         way, why = _way(group, left, room, asked if isinstance(asked, str) else asked.get(group[0].task, "auto"))
         if way == "cache":
             left -= max(one.bytes for one in group)
-        for one in group:
-            same = tuple(other.task for other in group if other.order == one.order)
+        for one in whole:
+            same = tuple(other.task for other in group if other.order == one.order) or (one.task,)
             together = same if way == "stream" else (one.task,)
             if way == "cache":
                 chosen[one.task] = Choice(way, why, 1.0, together)
                 continue
-            encode = _encode([other for other in group if other.task in together], room)
+            encode = _encode([other for other in whole if other.task in together], room)
             chosen[one.task] = Choice(way, why, _passes(group, room), together, encode)
     return {one.task: chosen[one.task] for one in demands}
 
@@ -186,13 +195,6 @@ def _way(group: Sequence[Demand], left: float, room: Room, asked: Asked) -> tupl
     if needed > left:
         limit = "limit of the cache" if room.cap is not None and room.cap < room.disk else "free disk"
         return "stream", f"{size} do not fit into {max(0.0, left) / 1e9:.1f} GB of {limit}; {cost}."
-    if room.speed and room.reading and needed:
-        reading, encoding = needed / room.reading, max(one.seconds for one in group) / room.speed
-        if 2 * encoding < reading:
-            return "stream", (
-                f"{room.device} encodes the audio in {encoding:.0f} s, while the disk takes {reading:.0f} s to read "
-                f"its {size}; {cost}."
-            )
     return "cache", f"{size} fit into {left / 1e9:.1f} GB of disk; when streaming, {cost}."
 
 
@@ -203,6 +205,8 @@ def _passes(group: Sequence[Demand], room: Room) -> float:
 
 def _encode(group: Sequence[Demand], room: Room) -> float:
     """Seconds of audio that go through the upstream for tasks that stream the same audio."""
+    if not any(one.bytes for one in group):
+        return 0.0
     if max(one.bytes for one in group) <= room.memory:
         return max(one.seconds for one in group)
     orders: dict[str, float] = {}
@@ -213,6 +217,8 @@ def _encode(group: Sequence[Demand], room: Room) -> float:
 
 def _cost(group: Sequence[Demand], room: Room) -> str:
     passes = _passes(group, room)
+    if not passes:
+        return "all of them are stored already"
     names = " and ".join(one.task for one in group)
     if passes == 1.0:
         return f"all states stay in memory, so {names} encode the audio once"
@@ -222,7 +228,4 @@ def _cost(group: Sequence[Demand], room: Room) -> str:
         text += (
             ", in one pass for those with the same batches" if shared else ", each for itself as their batches differ"
         )
-    if room.speed:
-        hours = passes * max(one.seconds for one in group) / room.speed / 3600
-        text += f", about {hours:.1f} h on {room.device}"
     return text

@@ -8,7 +8,6 @@ utterances at the same step share one encoding. All trials of a task share it an
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from harness.extraction.encoding import Encoder
 from harness.extraction.extract import batch_seconds, batches, check_states
 from harness.extraction.survey import Piece, threads
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
+from harness.processes import free_memory
 from harness.store.features import FeatureStore
 
 MEMORY_SHARE = 0.25
@@ -134,6 +134,11 @@ class Streamed:
         """All states of some utterances, (L, T, D) each."""
         return self._encoder.states([self._keys[utterance] for utterance in ids])
 
+    @property
+    def encoded_seconds(self) -> float:
+        """Of audio that its encoder has encoded so far, for this task or others."""
+        return self._encoder.encoded_seconds
+
     def num_frames(self, utterance_id: str) -> int:
         """T of one utterance, from the store."""
         return self._encoder.store.num_frames(self._keys[utterance_id])
@@ -141,4 +146,4 @@ class Streamed:
 
 def memory_bound() -> int:
     """Bytes of states that may be kept, by the memory that is free now."""
-    return int(MEMORY_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return int(MEMORY_SHARE * free_memory())

@@ -35,7 +35,8 @@ class Piece:
         key: its content key.
         utterance: the first utterance that names it (path, cut, line).
         manifest: where that utterance stands.
-        frames: whether some task of the suite reads frames of it.
+        frames: whether frames of it are stored.
+        reads: whether some task of the suite reads frames of it, stored ones or others.
         effects: what is done to its waveform first.
         others: further utterances of the same audio that state another length, and where they stand.
     """
@@ -46,6 +47,7 @@ class Piece:
     frames: bool
     effects: tuple[str, ...] = ()
     others: list[tuple[Utterance, Path]] = field(default_factory=list)
+    reads: bool = False
 
     @property
     def where(self) -> str:

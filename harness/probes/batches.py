@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from harness.interface import FeatureSource, Need, SlimbenchError
+from harness.processes import free_memory
 
 EVAL_FRAMES = 4_000
 """Padded frames per evaluation batch."""
@@ -151,4 +151,4 @@ def _free_bytes(device: torch.device) -> int:
     """Free memory of the device that the features would lie on."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_memory()

@@ -54,6 +54,8 @@ class Run:
         self.diverged = [False] * len(trials)
         self.skipped = torch.zeros(len(trials), dtype=torch.long)
         self.seconds = 0.0
+        self.encoded = 0.0
+        self.features = features
         self.status = ""
 
     @property
@@ -63,12 +65,13 @@ class Run:
 
     def advance(self, checkpoint: Path | None = None) -> None:
         """The next update, and where one is due the look at dev and its checkpoint."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), encoded_by(self.features)
         self.update(self.step)
         due = self.step % self.protocol.eval_every == 0 or self.done
         if due:
             self.look()
         self.seconds += time.perf_counter() - began
+        self.encoded += encoded_by(self.features) - before
         if due and checkpoint is not None:
             self.save(checkpoint)
 
@@ -191,6 +194,7 @@ class Run:
                 skipped=int(self.skipped[r]),
                 notes=self.notes + self._trial_notes(r),
                 seconds=self.seconds,
+                encoded=self.encoded,
             )
             for r, trial in enumerate(self.trials)
         ]
@@ -221,6 +225,7 @@ class Run:
             "skipped": self.skipped,
             "status": self.status,
             "seconds": self.seconds,
+            "encoded": self.encoded,
         }
         if self.protocol.looks_on_test:
             _write({"key": self.key, "params": state["params"]}, look_file(file, self.step))
@@ -248,7 +253,12 @@ class Run:
         self.step, self.dev, self.best_step = state["step"], state["dev"], state["best_step"]
         self.curves = [[(int(step), float(value)) for step, value in curve] for curve in state["curves"]]
         self.diverged, self.skipped, self.status = state["diverged"], state["skipped"].cpu(), state["status"]
-        self.seconds = state.get("seconds", 0.0)  # checkpoints of earlier versions do not say
+        self.seconds, self.encoded = state["seconds"], state["encoded"]
+
+
+def encoded_by(features: FeatureSource) -> float:
+    """Seconds of audio that a source of features has had encoded so far; stored features need none."""
+    return float(getattr(features, "encoded_seconds", 0.0))
 
 
 def look_file(checkpoint: Path, step: int) -> Path:

@@ -35,6 +35,7 @@ class TrialResult:
         fold: number of the fold that it was trained on (from 1), where there are folds.
         seconds: what the run of this and the other trials of its fold took, from its first update to its last,
             interruptions left out.
+        encoded: seconds of audio that were encoded on demand for that run; what others had encoded is theirs.
     """
 
     learning_rate: float
@@ -49,6 +50,7 @@ class TrialResult:
     notes: list[str] = field(default_factory=list)
     fold: int | None = None
     seconds: float = 0.0
+    encoded: float = 0.0
 
     def as_row(self) -> dict[str, Any]:
         """JSON-able summary without weights; ``dev`` is null where the trial diverged."""

@@ -173,7 +173,8 @@ def _too_small(limit: float, folder: Path, staying: float, busy: float, coming: 
     return (
         f"{folder.parent}: the features of this run take {(staying + coming) / 1e9:.3g} GB ({staying / 1e9:.3g} GB are "
         f"there, {coming / 1e9:.3g} GB are to come){others}, but the cache's limit is {limit / 1e9:.3g} GB; raise it "
-        f"(--cache-limit or {LIMIT}) to {(staying + busy + coming) / 1e9 * 1.02:.3g}, or run fewer tasks at a time."
+        f"(--cache-limit or {LIMIT}) to {(staying + busy + coming) / 1e9 * 1.02:.3g}, free some with "
+        "'slimbench cache prune', run fewer tasks at a time, or have frames encoded on demand (--frames stream)."
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import pytest
+import torch
 from same_records import comparable
 
 from harness import performing, run
-from harness.jobs import InProcess
+from harness.interface import SlimbenchError
+from harness.jobs import InProcess, Job
 
 FRAMES = {"pr", "asv"}
 """Tasks of the toy suite that read frames, both of the same audio and in the same batches."""
@@ -111,6 +113,14 @@ def test_what_the_limit_of_the_cache_has_no_room_for_is_streamed(place, finished
     assert records == pytest.approx({task: record["value"] for task, record in finished.records().items()})
 
 
+@pytest.mark.parametrize("share", [0.85, 0.95, 1.0, 1.2])
+def test_whatever_the_limit_auto_finds_a_way_that_fits(place, finished, share):
+    limit = share * stored(finished) / 1e9
+    records = {record.task: record.value for record in run.bench(options_of(place, cache_limit=limit))}
+    assert stored(place) <= limit * 1e9
+    assert records == pytest.approx({task: record["value"] for task, record in finished.records().items()})
+
+
 def test_a_streamed_bench_goes_on_after_a_kill(place, finished):
     ended = place.killed("pr: train", 3, "--frames", "stream")
     assert ended.returncode == -9
@@ -128,3 +138,36 @@ def test_products_in_bfloat16_are_another_record_with_features_of_their_own(plac
     assert full["ks"].key != half["ks"].key
     assert (full["ks"].data.get("compute"), half["ks"].data["compute"]) == (None, "bfloat16")
     assert len(list((place.folder / "cache" / "features").iterdir())) == 2
+
+
+def test_states_beyond_the_stored_precision_stop_a_streamed_bench_before_any_training(place):
+    made = run.prepare(options_of(place, frames="stream"))
+    for layer in made.plan.upstream.module():
+        layer.weight *= 1e8
+    run.survey(made)
+    with pytest.raises(SlimbenchError, match="write `dtype: float32`"):
+        performing.perform(made, Job("encode"))
+
+
+def test_training_is_counted_once_whoever_has_done_it(place):
+    """The record says what the checkpoints say, with jobs of their own and in step."""
+    options = options_of(place, frames="stream")
+    bench, seen = run.prepare(options), {}
+
+    def do(job):
+        performing.perform(bench, job)
+        if job.stage == "train":
+            for name in (job.task, *job.others):
+                item = next(item for item in bench.plan.tasks if item.task.name == name)
+                state = torch.load(place.folder / "results" / ".work" / item.key / "probe.pt", weights_only=True)
+                seen[name] = state["seconds"], state["encoded"]
+
+    records = {r.task: r for r in run._bench(bench, nullcontext(InProcess(do, workers=2)))}
+    assert set(seen) == set(records)
+    for name, (seconds, encoded) in seen.items():
+        assert records[name].seconds["train"] == pytest.approx(seconds, abs=2e-3)
+        assert not records[name].provenance["resumed"]
+        if name in FRAMES:  # test is encoded on top
+            assert encoded <= records[name].features["streamed_seconds"] <= encoded + 8 * 0.6 + 1e-3
+        else:
+            assert encoded == 0

@@ -115,7 +115,7 @@ def test_what_is_encoded_on_demand_is_time_of_training_and_takes_no_disk():
     assert pr.train == pytest.approx(3.0 + 20_000 * 0.5)  # what it needs is there when asr had it encoded
     state = toy_upstream.STATES * toy_upstream.WIDTH
     assert asr.size == pytest.approx((28_539 + 2_703 + 2_620) * state * 4)
-    assert passes(found) == [f"{seconds / (111.4 * 3600):.0f}, on demand", "0, that of asr", "1"]
+    assert passes(found) == [f"{seconds / (111.4 * 3600):.0f}, on demand", "those of asr", "1"]
     assert ks.train == pytest.approx(3.0 + 20_000 * 0.5)
 
 

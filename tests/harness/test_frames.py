@@ -92,15 +92,37 @@ def test_the_user_has_the_last_word(asked):
     assert chosen.why.startswith(f"--frames {asked} asks for it")
 
 
-def test_a_device_that_outruns_the_disk_streams():
-    room = Room(disk=TB, device="cuda", speed=20_000.0, reading=100e6)
-    chosen = choose([wanted(PR, size=400e9)], room)["pr"]
-    assert chosen.way == "stream"
-    assert "while the disk takes 4000 s" in chosen.why
-    assert choose([wanted(PR, size=400e9)], dataclasses.replace(room, reading=10e9))["pr"].way == "cache"
-    slow = choose([wanted(PR, size=400e9)], Room(disk=0.0, speed=100.0))["pr"]
-    assert slow.why.endswith(" h on cpu.")
-    assert all(choice.why.endswith(".") and choice.why.count(". ") == 0 for choice in (chosen, slow))
+def test_folds_and_further_tests_are_encoded_too():
+    rows = [(f"k{i}", 2.0) for i in range(10)]
+    once = demand("pr", dataclasses.replace(PR.protocol, steps=10, eval_every=5), rows, {"dev": 3.0, "test": 7.0}, 1.0)
+    updates = 10 * 2 * 10 / 10 * 20.0  # batches of at most ten utterances, two for an update
+    assert once.encode == pytest.approx(updates + 2 * 3.0 + 7.0)
+    more = demand(
+        "pr",
+        dataclasses.replace(PR.protocol, steps=10, eval_every=5),
+        rows,
+        {"dev": 3.0, "test": 7.0},
+        1.0,
+        folds=3,
+        tests=2,
+    )
+    assert more.encode == pytest.approx(3 * (updates + 2 * 3.0 + 2 * 7.0))
+    looked = dataclasses.replace(PR.protocol, steps=10, eval_every=5, looks_on_test=True)
+    assert demand("pr", looked, rows, {"dev": 3.0, "test": 7.0}, 1.0).encode == pytest.approx(once.encode + 2 * 7.0)
+
+
+def test_frames_that_are_stored_already_are_not_encoded_again():
+    chosen = choose([wanted(PR, size=0.0)], Room(disk=0.0), "stream")["pr"]
+    assert (chosen.encode, chosen.passes) == (0.0, 0.0)
+    assert "all of them are stored already" in chosen.why
+
+
+def test_tasks_that_do_not_run_cost_nothing_and_are_in_step_with_nobody():
+    same = {"batching": "by_length", "batch": 32, "accumulate": 1, "steps": 20_000, "eval_every": 1_000}
+    both = [wanted(PR, **same), wanted(ASR, **same)]
+    one = choose(both, Room(disk=0.0), first=["pr"])
+    assert one["pr"] == choose(both[:1], Room(disk=0.0))["pr"]
+    assert one["asr"].way == "stream"
 
 
 def test_what_the_user_asks_for_counts_per_task_and_what_runs_now_goes_first():
