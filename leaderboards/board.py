@@ -11,9 +11,10 @@ from typing import Any
 from harness.interface import TrainingProtocol
 from harness.records import Record
 from harness.suite import OWN
+from leaderboards.groups import OWN_TASKS
 
-TASK_ORDER = ("asr", "pr", "ks", "ic", "sid", "asv", "er")
-"""Content, then speaker, then style; other tasks follow by name."""
+TASK_ORDER = OWN_TASKS
+"""By group; other tasks follow by name."""
 
 CONTROL_FAMILIES = frozenset({"random", "control"})
 """Card families of untrained networks; a name that begins with ``random`` says the same."""

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 from harness.show import face, interval, number
 from leaderboards.board import Board
+from leaderboards.ranking import MEASURED_PRECISION, Shown, marks
 from leaderboards.render import EMPTY, Cell
 
-SCORES = "Scores in percent, mean over seeds; best in bold, second underlined; ↓ lower is better, ↑ higher is better."
+SCORES = (
+    "Scores in percent, mean over seeds; best in bold, second underlined, unless the shown digits cannot tell; ↓ lower "
+    "is better, ↑ higher is better."
+)
+
+SPEAKERS = "95 % bootstrap interval over test speakers of the mean over seeds; the spread of probe seeds is not in it"
+"""What the intervals of records cover."""
 
 
 def task_label(task: str, metric: str) -> str:
@@ -25,23 +32,21 @@ def task_labels(board: Board) -> tuple[str, ...]:
 def score_cells(board: Board, names: Sequence[str], with_interval: bool = False) -> dict[tuple[str, str], Cell]:
     """The score cells of some upstreams, ranked within each task among those that can be compared.
 
-    Equal shown values share a mark; nothing is marked where there is nothing to compare with.
+    The marks are those of :func:`leaderboards.ranking.marks`.
     """
     cells = dict.fromkeys(((name, task) for name in names for task in board.tasks), EMPTY)
     for task in board.tasks:
-        fair = {name: number(record.value) for name, record in board.fair(task).items() if name in names}
-        order = sorted(set(fair.values()), key=float, reverse=face(board.metric(task)).higher_is_better)
+        fair = {name: record for name, record in board.fair(task).items() if name in names}
+        shown = {name: Shown(number(r.value), r.value, MEASURED_PRECISION) for name, r in fair.items()}
+        ranks = marks(shown, face(board.metric(task)).higher_is_better)
         for name in names:
             record = board.cells.get((name, task))
-            if record is None:
-                continue
-            text = number(record.value)
-            place = order.index(text) if name in fair and len(fair) > 1 else 2
-            cells[name, task] = Cell(
-                text=text if name in fair else f"{text}†",
-                small=interval(record.ci95) if with_interval else "",
-                mark="best" if place == 0 else "second" if place == 1 else "",
-            )
+            if record is not None:
+                cells[name, task] = Cell(
+                    text=number(record.value) + ("" if name in fair else "†"),
+                    small=interval(record.ci95) if with_interval else "",
+                    mark=ranks.get(name, ""),
+                )
     return cells
 
 

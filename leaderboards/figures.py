@@ -24,6 +24,7 @@ from leaderboards.style import (
     INK,
     Look,
     Plot,
+    least_range,
     legend,
     looks,
     off_scale,
@@ -110,6 +111,7 @@ def results(board: Board, faces: Mapping[str, Look]) -> Plot:
         panel.grid(axis="y", visible=False)
         point_to_better(panel, board, task, axis="x")
         panel.margins(x=0.08)
+        least_range(panel, "x")
     axes[0].set_yticks(range(len(names)), [plain(name) for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     for panel in axes:
@@ -122,7 +124,8 @@ def results(board: Board, faces: Mapping[str, Look]) -> Plot:
         handles.append(Line2D([], [], color=INK, marker="<", markersize=5, linestyle="none", label="off the scale"))
     legend(figure, slot, handles, BETTER)
     caption = (
-        f"Suite {board.suite}. Test scores: mean over seeds with 95 % bootstrap interval; small ticks are seeds. "
+        f"Suite {board.suite}. Test scores: mean over seeds, with 95 % bootstrap interval over test speakers; small "
+        "ticks are seeds, whose spread is not in the interval. "
         "Axes are turned so that right is better; an arrow at the left stands for a score too low for the scale."
     )
     return Plot("results", "Results", caption, figure)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from harness.show import face
 from leaderboards.board import Board
 from leaderboards.cells import task_labels
+from leaderboards.letters import ahead
 from leaderboards.render import EMPTY, Cell, Table
-from leaderboards.resamples import NONE, Drawn, Resamples, limits
+from leaderboards.resamples import NONE, Drawn, Resamples
 from leaderboards.tradeoff import kept
+from leaderboards.uncertainty import interval
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,12 @@ class Share:
 def gain_kept(board: Board, drawn: Resamples = NONE) -> Table:
     """How much of its teacher's gain over each fixed feature or control a student keeps, fixed features first."""
     rows, facts = [], []
+    gains = {task: ahead(column) for task, column in drawn.tasks.items()}
     for student, teacher, floor in _trios(board):
-        shares = {task: share(board, drawn, task, student, teacher, floor) for task in board.tasks}
+        shares = {
+            task: share(drawn.tasks[task], student, teacher, floor) if (teacher, floor) in gains.get(task, ()) else None
+            for task in board.tasks
+        }
         rows.append((Cell(f"{student} over {floor}"), *map(_cell, shares.values())))
         for task, found in shares.items():
             low, high = (found and found.ci95) or (None, None)
@@ -49,8 +53,8 @@ def gain_kept(board: Board, drawn: Resamples = NONE) -> Table:
         title="Share of the teacher's gain kept",
         caption=(
             f"Suite {board.suite}. (student − floor) / (teacher − floor) of the scores, in percent; small: 95 % "
-            "interval, all three resampled together; a dash where the teacher shows no gain over that floor beyond "
-            "both 95 % intervals. Above 100: better than the teacher."
+            "t-interval over test speakers, the same for all three, and probe seeds; a dash where the teacher shows no "
+            "gain over that floor by the test of the letters. Above 100: better than the teacher."
         ),
         header=("Student", *task_labels(board)),
         rows=tuple(rows),
@@ -59,22 +63,19 @@ def gain_kept(board: Board, drawn: Resamples = NONE) -> Table:
     )
 
 
-def share(board: Board, drawn: Resamples, task: str, student: str, teacher: str, floor: str) -> Share | None:
-    """The share on one task; ``None`` where the three cannot be compared or the teacher shows no gain."""
-    fair = board.fair(task)
-    if not {student, teacher, floor} <= fair.keys():
-        return None
-    value = kept(fair[student], fair[teacher], fair[floor], face(board.metric(task)).higher_is_better)
-    if value is None:
-        return None
-    column = drawn.tasks.get(task)
-    return Share(value, _interval(column, student, teacher, floor) if column and column.firm else None)
+def share(column: Drawn, student: str, teacher: str, floor: str) -> Share | None:
+    """The share on one task; ``None`` where the student has no comparable score. The teacher differs from the floor.
 
-
-def _interval(column: Drawn, student: str, teacher: str, floor: str) -> tuple[float, float]:
-    mine, theirs, none = column.among([student, teacher, floor])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return limits(100.0 * (mine - none) / (theirs - none))
+    The interval is that of the numerator less the share of the denominator, a sum of the three scores (delta method).
+    """
+    if student not in column.values:
+        return None
+    mine, theirs, none = (column.values[name] for name in (student, teacher, floor))
+    value = kept(mine, theirs, none)
+    step = 100.0 / (theirs - none)
+    ratio = value / 100.0
+    weights = {student: step, teacher: -step * ratio, floor: -step * (1.0 - ratio)}
+    return Share(value, interval(value, column.parts(weights)) if column.firm else None)
 
 
 def _trios(board: Board) -> Iterator[tuple[str, str, str]]:

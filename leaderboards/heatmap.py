@@ -11,9 +11,10 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from harness.show import number
-from leaderboards.published.marks import footnotes
+from leaderboards.groups import in_words
+from leaderboards.published.marks import footnotes, of_signs
 from leaderboards.shapes import Budget, Column, Family, Member, best_of, budgets
-from leaderboards.style import INK, PALE, WIDTH, Plot, legend, panels, plain
+from leaderboards.style import INK, LEAST_RANGE, PALE, WIDTH, Plot, legend, panels, plain
 
 COLOURS = "YlGnBu"
 """Sequential and colour-blind safe; dark is better."""
@@ -56,11 +57,13 @@ def heat_map(family: Family, columns: Sequence[Column], tolerance: float, name: 
     axes[0].set_ylim(-0.5, len(depths) - 0.5)
     frame = Patch(facecolor="white", edgecolor=INK, linewidth=1.6, label="best of its budget")
     legend(figure, slot, [frame] if found else [], "Darker is better.\nSmall: million parameters.")
-    notes = footnotes({column.origin for column in shown}, ()) if shown[0].origin.sign else []
+    names = {member.name for member in family.members}
+    signs = "".join(sign for column in shown for name, sign in column.signs.items() if name in names)
+    notes = footnotes({column.origin for column in shown}, of_signs(signs)) if shown[0].origin.sign else []
     caption = (
         f"{where}{family.name[0].upper()}{family.name[1:]}. Score in percent by depth and width (both ordinal), darker "
         f"is better within its panel; below it millions of parameters; framed: best of a budget (within "
-        f"{100 * tolerance:g} % of parameters). Content tasks first, then speaker tasks, then emotion."
+        f"{100 * tolerance:g} % of parameters). Tasks by group: {in_words()}."
     )
     return Plot(name, f"Depth versus width: {family.name}", " ".join([caption, *notes]), figure)
 
@@ -72,7 +75,7 @@ def _cells(
     there = [member for member in family.members if member.name in column.values]
     values = [column.values[member.name] for member in there]
     low, high = min(values), max(values)
-    room = (high - low) * 0.15 or 1.0
+    room = max((high - low) * 0.15, (LEAST_RANGE - (high - low)) / 2)
     scale = ScalarMappable(Normalize(low - room, high + room), COLOURS + "_r" * (not column.higher_is_better))
     winners = frozenset[str]().union(*(best_of(budget, column) for budget in found))
     for depth in range(len(depths)):

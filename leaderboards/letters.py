@@ -1,9 +1,8 @@
 """Which upstreams of a column can be told apart: letters for tables.
 
-All pairs of a column are judged together. The largest studentised difference over all pairs (max-T) is resampled, and
-pairs whose own exceeds its 95 % quantile are apart, so that at most one column in twenty without any differences shows
-one, however many upstreams it has. Source: Romano and Wolf, "Exact and approximate stepdown methods for multiple
-hypothesis testing", JASA 100 (2005), without their stepping down.
+All pairs of a column are judged together: a pair is apart where its measured difference exceeds Student's t of
+:mod:`leaderboards.uncertainty` at 5 % divided by the number of pairs (Bonferroni), so that at most one column in twenty
+without any differences shows one, however many upstreams it has, as the simulation in the tests finds.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-import numpy as np
-
 from harness.metrics import metric
 from leaderboards.ranks import letters
-from leaderboards.resamples import Drawn, Floats, Resamples
-
-LEVEL = 0.05
+from leaderboards.resamples import Drawn, Resamples
+from leaderboards.uncertainty import LEVEL, differs
 
 ABOUT = (
-    "Letters: two upstreams of a column that share none are different (all pairs at once, joint bootstrap of test "
-    "speakers and probe seeds, 5 % per column)."
+    "Letters: two upstreams of a column that share none are different (t-tests of all pairs, Bonferroni, 5 % per "
+    "column; their error covers test speakers and probe seeds)."
 )
 
 
@@ -40,34 +36,32 @@ def column_signs(column: Drawn, names: Sequence[str] = ()) -> dict[str, str]:
     up = metric(column.metric).higher_is_better
     chosen = [name for name in column.values if not names or name in names]
     order = sorted(chosen, key=lambda name: column.values[name], reverse=up)
-    pairs = apart(column.among(order), [column.values[name] for name in order])
-    return letters(order, [(order[i], order[j]) for i, j in pairs])
+    return letters(order, apart(column, order))
 
 
-def apart(draws: Floats, values: Sequence[float], level: float = LEVEL) -> list[tuple[int, int]]:
-    """The pairs that differ, at ``level`` for all pairs together.
+def apart(column: Drawn, names: Sequence[str] = (), level: float = LEVEL) -> list[tuple[str, str]]:
+    """The pairs of upstreams that differ, at ``level`` for all pairs together.
 
     Args:
-        draws: (k, repeats) scores on joint resamples; columns with a NaN are left out.
-        values: the k measured scores.
+        column: scores of one task on joint resamples.
+        names: of the upstreams whose pairs are judged (all, where none are named).
         level: share of columns without differences that may show one.
 
     Returns:
-        Pairs (i, j), i < j. A difference that is the same in all resamples and not 0 is one.
+        Pairs in the order of the names. A difference that is the same in all resamples and seeds, and not 0, is one.
     """
-    kept = draws[:, ~np.isnan(draws).any(axis=0)]
-    pairs = list(combinations(range(len(values)), 2))
-    if not pairs or not kept.shape[1]:
-        return []
-    one, two = np.asarray(pairs).T
-    differences = kept[one] - kept[two]
-    measured = np.abs(np.asarray(values)[one] - np.asarray(values)[two])
-    spread = differences.std(axis=1)
-    moving = spread > 1e-9
-    if not moving.any():
-        return [pair for pair, size in zip(pairs, measured, strict=True) if size > 1e-9]
-    centred = np.abs(differences - differences.mean(axis=1, keepdims=True))[moving]
-    largest = (centred / spread[moving, None]).max(axis=0)
-    critical = np.quantile(largest, 1.0 - level)
-    beyond = np.where(moving, measured > critical * spread, measured > 1e-9)
-    return [pair for pair, found in zip(pairs, beyond, strict=True) if found]
+    pairs = list(combinations(names or column.values, 2))
+    return [
+        (one, two)
+        for one, two in pairs
+        if differs(column.values[one] - column.values[two], column.parts({one: 1.0, two: -1.0}), level / len(pairs))
+    ]
+
+
+def ahead(column: Drawn) -> set[tuple[str, str]]:
+    """The pairs (better, worse) of one task that the letters tell apart; none where there are too few speakers."""
+    if not column.firm:
+        return set()
+    sign = 1.0 if metric(column.metric).higher_is_better else -1.0
+    found = apart(column)
+    return {(one, two) if sign * (column.values[one] - column.values[two]) > 0.0 else (two, one) for one, two in found}

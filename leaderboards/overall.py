@@ -6,11 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from leaderboards import scores
 from leaderboards.board import Board
 from leaderboards.published import Row
-from leaderboards.render import EMPTY, Cell, Mark
-from leaderboards.resamples import Floats, Resamples, limits
+from leaderboards.ranking import Shown, marks
+from leaderboards.render import EMPTY, Cell
+from leaderboards.resamples import Resamples
+from leaderboards.uncertainty import Part, interval
 
 DEFAULT = "slim_mean"
 """The weighting of measured boards."""
@@ -45,7 +49,7 @@ class Overall:
 def measured(board: Board, drawn: Resamples, weighting: str = DEFAULT) -> Overall:
     """The overall scores of the upstreams that have comparable records of all tasks of the board.
 
-    The scale stays that of the measured scores; only what is weighted is resampled.
+    The scale stays that of the measured scores; only what is weighted has an error.
 
     Raises:
         SlimbenchError: no such weighting, or it is one of published values.
@@ -60,12 +64,13 @@ def measured(board: Board, drawn: Resamples, weighting: str = DEFAULT) -> Overal
         return Overall(how.title, how.title, how.unit, how.digits, MappingProxyType({}), tuple(notes))
     used = next(iter(found.values())).used
     named = {f"{task}.{board.metric(task)}": task for task in board.tasks}
-    drawable = all(named.get(metric) in drawn.tasks for metric in used)
-    draws = _draws(how, board, drawn, {m: named[m] for m in used}, list(found)) if drawable else {}
+    firm = {task for task, column in drawn.tasks.items() if column.firm}
+    drawable = all(named.get(metric) in firm for metric in used)
+    parts = _parts(how, board, drawn, {m: named[m] for m in used}, list(found)) if drawable else {}
     if not drawable:
         notes.append("The overall score has no interval: not all of its metrics could be resampled.")
     made = {
-        name: Whole(score.value, limits(draws[name]) if name in draws else None)
+        name: Whole(score.value, interval(score.value, parts[name]) if name in parts else None)
         for name, score in found.items()
         if score.value is not None
     }
@@ -73,14 +78,17 @@ def measured(board: Board, drawn: Resamples, weighting: str = DEFAULT) -> Overal
     return Overall(how.title, covers, how.unit, how.digits, MappingProxyType(made), tuple(notes))
 
 
-def _draws(
+def _parts(
     how: scores.Weighting, board: Board, drawn: Resamples, used: Mapping[str, str], names: Iterable[str]
-) -> dict[str, Floats]:
-    """The overall score of each upstream on each resample."""
+) -> dict[str, tuple[Part, ...]]:
+    """The sources of error of each upstream's overall score; tasks are taken as independent."""
     table = {name: {metric: board.cells[name, task].value for metric, task in used.items()} for name in names}
     scale, _ = scores.lines(how, table)
+    nothing = {metric: np.zeros(1) for metric in used}
+    base = scores.combine(how, nothing, scale)
+    weights = {m: float((scores.combine(how, {**nothing, m: np.ones(1)}, scale) - base)[0]) for m in used}
     return {
-        name: scores.combine(how, {metric: drawn.tasks[task].draws[name] for metric, task in used.items()}, scale)
+        name: tuple(part for m, task in used.items() for part in drawn.tasks[task].parts({name: weights[m]}))
         for name in table
     }
 
@@ -102,9 +110,10 @@ def cell(found: Overall, name: str, unranked: Collection[str] = ()) -> Cell:
         return f"{round(value, found.digits) + 0.0:.{found.digits}f}"
 
     mine = found.scores[name]
-    ranked = {other: text(score.value) for other, score in found.scores.items() if other not in unranked}
-    order = sorted(set(ranked.values()), key=float, reverse=True)
-    place = order.index(ranked[name]) if len(ranked) > 1 and name in ranked else 2
-    mark: Mark = "best" if place == 0 else "second" if place == 1 else ""
+    shown = {
+        other: Shown(text(score.value), score.value, 0.5 * 10.0**-found.digits)
+        for other, score in found.scores.items()
+        if other not in unranked
+    }
     small = f"[{text(mine.ci95[0])}, {text(mine.ci95[1])}]" if mine.ci95 else ""
-    return Cell(text(mine.value), small, mark)
+    return Cell(text(mine.value), small, marks(shown, higher_is_better=True).get(name, ""))

@@ -83,10 +83,15 @@ def draws(metric: str, seeds: Seeds, repeats: int, seed: int = 0) -> Floats:
 
 
 def over_seeds(scores: Floats, generator: np.random.Generator) -> Floats:
-    """Resample the training seeds too: the mean over as many seeds, drawn anew per column of (seeds, repeats)."""
+    """Resample the training seeds too: the mean over as many seeds, drawn anew per column of (seeds, repeats).
+
+    Resampled means of S seeds vary by (S - 1) / S too little; their distance from the mean is stretched accordingly.
+    """
     count, repeats = scores.shape
     times = generator.multinomial(count, np.full(count, 1.0 / count), size=repeats)
-    return np.asarray((times.T * scores).sum(axis=0) / count, dtype=np.float64)
+    means = scores.mean(axis=0)
+    stretch = np.sqrt(count / (count - 1.0)) if count > 1 else 1.0
+    return np.asarray(means + stretch * ((times.T * scores).sum(axis=0) / count - means), dtype=np.float64)
 
 
 def permutation(metric: str, rows_a: Seeds, rows_b: Seeds, seed: int = 0) -> Test:

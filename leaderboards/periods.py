@@ -12,6 +12,7 @@ from leaderboards.style import (
     BETTER,
     Look,
     Plot,
+    least_range,
     legend,
     panel_height,
     panel_title,
@@ -35,14 +36,15 @@ def frame_period(board: Board, faces: Mapping[str, Look]) -> Plot | None:
         _panel(panel, board, task, period, faces)
         point_to_better(panel, board, task)
         panel.margins(x=0.1, y=0.1)
+        least_range(panel)
     figure.supxlabel("frame period (ms)", fontsize=7.5)
     handles = [
         Line2D([], [], color=faces[n].color, marker=faces[n].marker, linestyle="none", label=plain(n)) for n in period
     ]
     legend(figure, slot, handles, BETTER)
     caption = (
-        f"Suite {board.suite}. Score against the period of a frame in milliseconds, with 95 % intervals; lines join "
-        "the rates of one model. Axes are turned so that up is better."
+        f"Suite {board.suite}. Score against the period of a frame in milliseconds, with 95 % intervals over test "
+        "speakers; lines join the rates of one model. Axes are turned so that up is better."
     )
     return Plot("frame_period", "Score against frame period", caption, figure)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from leaderboards import overall
-from leaderboards.published import MARKS, PUBLISHED, Quantity, Row, Value
+from leaderboards.published import MARKS, PUBLISHED, RANKED, Quantity, Row, Value
 from leaderboards.published.marks import Mark, footnotes
+from leaderboards.ranking import Mark as Rank
+from leaderboards.ranking import Shown, marks
 from leaderboards.render import EMPTY, Cell, Table
-from leaderboards.render import Mark as Rank
 from leaderboards.shape_tables import published_tables as shape_tables
 from leaderboards.shapes import PUBLISHED_TOLERANCE, published_columns
 
@@ -19,12 +20,9 @@ ORDER = (
     "asr.wer", "asr.wer_lm", "pr.per", "ks.accuracy", "ic.accuracy", "sid.accuracy", "asv.eer", "er.accuracy",
     "qbe.mtwv", "sd.der", "sf.f1", "sf.cer",
 )  # fmt: skip
-"""Columns: content, speaker, emotion, then the tasks that this project does not have."""
+"""Columns by group, then the tasks that this project does not have."""
 
 FLOOR = "FBANK"
-
-OLDER = "paper"
-"""The edition whose values the leaderboard has replaced; shown, not ranked."""
 
 
 def published_tables(rows: Sequence[Row], tolerance: float = PUBLISHED_TOLERANCE) -> list[Table]:
@@ -39,13 +37,13 @@ def results(rows: Sequence[Row]) -> Table:
     silent = [row.system for row in rows if not row.metrics()]
     quantities = {name: row.values[name].quantity for name in ORDER for row in scored if name in row.values}
     whole = overall.published(scored)
-    older = {row.system for row in scored if row.edition == OLDER}
+    older = {row.system for row in scored if not row.ranked}
     ranks = {name: _ranks(scored, name) for name in quantities}
     lines = [
         (
             Cell(f"{row.system}{PUBLISHED.sign}"),
             *(_size(row.values.get(name)) for name in ("params_m", "macs_g")),
-            *(_cell(row.values.get(name), () if row.edition == OLDER else ranks[name]) for name in quantities),
+            *(_cell(row.values.get(name), ranks[name].get(row.system, "")) for name in quantities),
             overall.cell(whole, row.system, older),
         )
         for row in scored
@@ -56,7 +54,8 @@ def results(rows: Sequence[Row]) -> Table:
         name="results",
         title="Published results",
         caption=(
-            "SUPERB scores in percent as others published them; best in bold, second underlined. MACs: G over the 32 "
+            "SUPERB scores in percent as others published them; best in bold, second underlined, no mark where the "
+            f"order is within the precision of print or plot. {RANKED} MACs: G over the 32 "
             f"utterances of SUPERB's profiler. {whole.title}: worked out here from the scores of its ten tasks."
         ),
         header=("System", "Params (M)", "GMACs", *header, f"{whole.title} ↑"),
@@ -110,26 +109,17 @@ def _title(quantity: Quantity) -> str:
     return f"{task.upper()} {'Acc' if metric == 'accuracy' else metric.upper().replace('_', ' ')}"
 
 
-def _percent(value: Value) -> str:
-    return f"{value.quantity.percent(value.value):.2f}"
+def _ranks(rows: Sequence[Row], name: str) -> dict[str, Rank]:
+    """The marks of a quantity, by system; of two generations of one system only the newer ranks."""
+    there = {row.system: row.values[name] for row in rows if name in row.values and row.ranked}
+    shown = {
+        system: Shown(value.shown, value.quantity.percent(value.value), value.doubt) for system, value in there.items()
+    }
+    return marks(shown, next(iter(there.values())).quantity.higher_is_better) if there else {}
 
 
-def _ranks(rows: Sequence[Row], name: str) -> list[str]:
-    """The best and second best value of a quantity, as shown; of two generations of one system only the newer ranks."""
-    there = [row.values[name] for row in rows if name in row.values and row.edition != OLDER]
-    if len(there) < 2:
-        return []
-    higher = there[0].quantity.higher_is_better
-    return sorted({_percent(value) for value in there}, key=float, reverse=higher)[:2]
-
-
-def _cell(value: Value | None, ranks: Sequence[str]) -> Cell:
-    if value is None:
-        return EMPTY
-    text = _percent(value)
-    place = ranks.index(text) if text in ranks else 2
-    mark: Rank = "best" if place == 0 else "second" if place == 1 else ""
-    return Cell(text + value.mark.sign, mark=mark)
+def _cell(value: Value | None, mark: Rank) -> Cell:
+    return EMPTY if value is None else Cell(value.shown + value.mark.sign, mark=mark)
 
 
 def _size(value: Value | None) -> Cell:

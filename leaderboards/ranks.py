@@ -52,8 +52,7 @@ def stability(
 ) -> Stability:
     """Rank the upstreams anew on resamples of each task's speakers and of each upstream's training seeds.
 
-    The scale of the overall score stays that of the measured scores. With few seeds the spread of seeds is
-    understated: of three, the bootstrap sees two thirds of the variance.
+    The scale of the overall score stays that of the measured scores.
 
     Args:
         tasks: by task, the comparable records by upstream; all tasks have the same upstreams.

@@ -16,6 +16,7 @@ from leaderboards.style import (
     INK,
     Look,
     Plot,
+    least_range,
     legend,
     log_axis,
     panel_height,
@@ -44,6 +45,7 @@ def learning_rates(board: Board, faces: Mapping[str, Look]) -> Plot | None:
         log_axis(panel, sorted(rates), rate)
         point_to_better(panel, board, task)
         panel.margins(y=0.1)
+        least_range(panel)
     figure.supxlabel("learning rate", fontsize=7.5)
     handles = [
         Line2D([], [], color=faces[n].color, marker=faces[n].marker, markersize=4, label=plain(n))

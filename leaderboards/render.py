@@ -6,13 +6,11 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import pandas as pd
 
 from harness.show import printable
-
-Mark = Literal["", "best", "second"]
+from leaderboards.ranking import Mark
 
 
 @dataclass(frozen=True)
@@ -130,30 +128,54 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX_SPECIAL.get(char, char) for char in printable(text))
 
 
-WIDE, SMALL = 11, (r"\scriptsize", r"\setlength{\tabcolsep}{2.5pt}")
-"""Tables of more columns than these are set smaller."""
+WIDE = 11
+"""Tables of more columns than these are scaled to the width of the text."""
 
 
-def latex(table: Table) -> str:
-    """A ``table*`` float with booktabs rules; intervals stand small on a line of their own below the values."""
+def latex(table: Table, scope: str = "") -> str:
+    """A ``table*`` float with booktabs rules; intervals stand small on a line of their own below the values.
+
+    What follows a number (letters, signs) takes no room, so that the decimals of a column stand below each other.
+
+    Args:
+        table: what is shown.
+        scope: the suite, say: with the table's name it makes the label, which is then unique in a document.
+    """
+    wide = len(table.header) > WIDE
+    hanging = [max(map(_hanging, column), default=0) for column in zip(*table.rows, strict=True)]
+    gap = 3.0 + 2.5 * max(hanging, default=0) / 2
+    end = rf"@{{\hspace{{{5 * hanging[-1]}pt}}}}" if hanging and hanging[-1] else "@{}"
+    label = "-".join(re.sub(r"[^A-Za-z0-9-]", "-", part) for part in (scope, table.name) if part)
     lines = [
-        "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}",
+        "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}" + " and \\usepackage{graphicx}" * wide,
         r"\begin{table*}[t]",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.name)}}}",
-        *((r"\footnotesize", r"\setlength{\tabcolsep}{4pt}") if len(table.header) <= WIDE else SMALL),
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.header) - 1)}@{{}}}}",
+        rf"\label{{tab:{label}}}",
+        r"\footnotesize",
+        rf"\setlength{{\tabcolsep}}{{{gap:g}pt}}",
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.header) - 1)}{end}}}",
         r"\toprule",
         _latex_row(escape_latex(title) for title in table.header),
         r"\midrule",
         *_latex_body(table.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + "}" * wide,
     ]
     for note in table.notes:
         lines += ["", rf"\smallskip {{\footnotesize {escape_latex(note)}\par}}"]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+_NUMBER = re.compile(r"([+−-]?\d[\d.,]*(?: %)?)([^\s\d.,%\w]+)")
+"""A number and the signs behind it."""
+
+
+def _hanging(cell: Cell) -> int:
+    """How many characters hang behind the number of a cell."""
+    found = _NUMBER.fullmatch(cell.text)
+    return len(cell.letters) + (len(found[2]) if found else 0)
 
 
 def _latex_body(rows: Sequence[Sequence[Cell]]) -> list[str]:
@@ -167,9 +189,12 @@ def _latex_body(rows: Sequence[Sequence[Cell]]) -> list[str]:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    high = rf"\textsuperscript{{{escape_latex(cell.letters)}}}" if cell.letters else ""
-    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark] + high
+    found = _NUMBER.fullmatch(cell.text)
+    number, sign = (found[1], found[2]) if found else (cell.text, "")
+    text = escape_latex(number)
+    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
+    hung = escape_latex(sign) + (rf"\textsuperscript{{{escape_latex(cell.letters)}}}" if cell.letters else "")
+    return text + (rf"\rlap{{{hung}}}" if hung else "")
 
 
 def _latex_row(cells: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from leaderboards.gather import gather
 
 if TYPE_CHECKING:
     from harness.records import Record
+    from leaderboards.board import Board
     from leaderboards.published import Row
     from leaderboards.render import Table
     from leaderboards.style import Plot
@@ -147,7 +149,9 @@ def _draw(found: Sequence[Record], rows: Sequence[Row], out: Path, options: Opti
     for board in everything:
         drawn = resample(board)
         page += [f"## Suite {escape_markdown(board.suite)}", ""]
-        made += _write_tables(tables.tables(board, drawn, *how), out / board.suite, page)
+        shown = tables.tables(board, drawn, *how)
+        made += _write_tables(shown, out / board.suite, page)
+        page += _further(board, shown, options.tolerance)
         with styled():
             made += _write_plots(figures.figures(board, faces, drawn, *how, rows), out / board.suite, page)
     if rows:
@@ -157,6 +161,25 @@ def _draw(found: Sequence[Record], rows: Sequence[Row], out: Path, options: Opti
             made += _write_plots(figures.published_figures(rows), out / "published", page)
     atomic.write(out / "report.md", "\n".join(page).encode())
     return [out / "report.md", *made]
+
+
+def _further(board: Board, shown: Sequence[Table], tolerance: float) -> list[str]:
+    """What the tables of a suite do not show, and where to find it; empty where nothing is missing."""
+    from leaderboards.render import escape_markdown
+
+    lines = []
+    if not any(table.name == "budgets" for table in shown):
+        lines.append(
+            "No two students of one teacher and family with different depths have parameters within "
+            f"{100 * tolerance:g} % of each other here, so nothing is said of depth against width at equal size."
+        )
+    pairs = [name for name in board.upstreams if board.any_of(name).upstream["teacher"] in board.upstreams]
+    if pairs:
+        lines.append(
+            f"Whether {', '.join(map(escape_markdown, pairs))} answers as its teacher does and has states like its: "
+            "`slimbench fidelity STUDENT` (`docs/fidelity.md`)."
+        )
+    return [part for line in lines for part in (line, "")]
 
 
 _PUBLISHED = "Numbers of others, with their sources in the CSV of the results. Nothing here was measured by us."
@@ -173,7 +196,7 @@ def _write_tables(shown: Iterable[Table], folder: Path, page: list[str]) -> list
 
     made = []
     for table in shown:
-        made += _write_table(table, folder, {"md": markdown, "csv": csv, "tex": latex})
+        made += _write_table(table, folder, {"md": markdown, "csv": csv, "tex": partial(latex, scope=folder.name)})
         page += [markdown(table, level=3)]
     return made
 

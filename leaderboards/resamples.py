@@ -1,13 +1,13 @@
 """Every score of a board on the same resamples: what intervals of differences, shares and slopes are made from.
 
-A resample draws test speakers with replacement, the same for all upstreams of a task, and training seeds of the
-probe, for each upstream by itself. It says nothing of a student trained a second time: there is one set of weights per
-upstream.
+A resample draws test speakers with replacement, the same for all upstreams of a task; the scores are means over seeds.
+The spread of the probe's training seeds is added from the seeds' own scores (:mod:`leaderboards.uncertainty`). Neither
+says anything of a student trained a second time: there is one set of weights per upstream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from zlib import crc32
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from harness.interface import Row, SlimbenchError
 from harness.records import Record
-from leaderboards import paired
+from leaderboards import paired, uncertainty
 from leaderboards.board import Board
+from leaderboards.uncertainty import Part
 
 Floats = NDArray[np.float64]
 
@@ -36,13 +37,15 @@ class Drawn:
     Attributes:
         metric: of the task.
         values: measured score by upstream, in percent.
-        draws: by upstream, (repeats,): its score on each resample, NaN where a resample has none.
+        draws: by upstream, (repeats,): its score, seeds averaged, on each resample, NaN where a resample has none.
+        seeds: by upstream, its score on the whole test set by training seed.
         units: number of speakers (utterances, where speakers are unknown) that were resampled.
     """
 
     metric: str
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
+    seeds: Mapping[str, tuple[float, ...]]
     units: int
 
     @property
@@ -50,9 +53,9 @@ class Drawn:
         """Whether there are speakers enough for intervals of differences."""
         return self.units >= LEAST_UNITS
 
-    def among(self, names: Sequence[str]) -> Floats:
-        """The draws of some upstreams: (names, repeats)."""
-        return np.stack([self.draws[name] for name in names])
+    def parts(self, weights: Mapping[str, float]) -> tuple[Part, ...]:
+        """The sources of error of a weighted sum of scores, by upstream; only where the column is :attr:`firm`."""
+        return uncertainty.parts(weights, self.draws, self.seeds, self.units)
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,24 @@ def resample(board: Board, repeats: int = REPEATS, seed: int = 0) -> Resamples:
             notes.append(f"No paired resamples of {task}: {reason}")
             continue
         own = seed_of(task, seed)
-        draws = {name: _draws(record, rows[name], repeats, own) for name, record in records.items()}
-        values = {name: record.value for name, record in records.items()}
-        column = Drawn(board.metric(task), MappingProxyType(values), MappingProxyType(draws), units(rows))
-        found[task] = column
+        found[task] = column = Drawn(
+            metric=board.metric(task),
+            values=MappingProxyType({name: record.value for name, record in records.items()}),
+            draws=MappingProxyType(
+                {name: _draws(record, rows[name], repeats, own) for name, record in records.items()}
+            ),
+            seeds=MappingProxyType({name: tuple(record.values_per_seed) for name, record in records.items()}),
+            units=units(rows),
+        )
         if not column.firm:
             notes.append(
                 f"No letters and no intervals of differences for {task}: its test set has {column.units} speakers, too "
                 "few."
+            )
+        elif alone := [name for name, values in column.seeds.items() if len(values) < 2]:
+            notes.append(
+                f"{task}: {', '.join(alone)} has one seed, so letters and intervals of differences cover the test "
+                "speakers alone there."
             )
     return Resamples(MappingProxyType(found), tuple(notes))
 
@@ -98,12 +111,6 @@ def seed_of(task: str, seed: int = 0) -> int:
     return seed + crc32(task.encode())
 
 
-def limits(draws: Floats) -> tuple[float, float]:
-    """The 95 % percentile interval over the resamples that have a value."""
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def units(rows: Mapping[str, paired.Seeds]) -> int:
     """How many different speakers the items have; an item of an unknown speaker is a unit of its own."""
     first = next(iter(rows.values()))[0]
@@ -111,8 +118,7 @@ def units(rows: Mapping[str, paired.Seeds]) -> int:
 
 
 def _draws(record: Record, rows: paired.Seeds, repeats: int, seed: int) -> Floats:
-    generator = np.random.default_rng([seed, int(record.key[:12], 16)])
-    return paired.over_seeds(paired.draws(record.metric, rows, repeats, seed), generator)
+    return np.asarray(paired.draws(record.metric, rows, repeats, seed).mean(axis=0), dtype=np.float64)
 
 
 def _units(index: int, row: Row) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from harness.show import face, number
 from leaderboards.board import Board
-from leaderboards.style import INK, Look, Plot, legend, panel_title, panels, plain
+from leaderboards.style import INK, LEAST_RANGE, Look, Plot, legend, panel_title, panels, plain
 
 COLOURS = "YlGnBu"
 """Sequential and colour-blind safe; dark is better."""
@@ -87,7 +87,7 @@ def _panel(
     if not values:
         return
     low, high = min(values), max(values)
-    room = (high - low) * 0.15 or 1.0
+    room = max((high - low) * 0.15, (LEAST_RANGE - (high - low)) / 2)
     name = COLOURS if face(board.metric(task)).higher_is_better else f"{COLOURS}_r"
     scale = ScalarMappable(Normalize(low - room, high + room), name)
     for upstream, record in fair.items():

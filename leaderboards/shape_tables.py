@@ -11,8 +11,8 @@ from harness.show import number
 from leaderboards import letters
 from leaderboards.board import Board
 from leaderboards.cells import millions, task_labels
-from leaderboards.published import MARKS, Row
-from leaderboards.published.marks import Mark, footnotes
+from leaderboards.published import Row
+from leaderboards.published.marks import footnotes, of_signs
 from leaderboards.render import EMPTY, Cell, Table
 from leaderboards.resamples import Resamples
 from leaderboards.shapes import (
@@ -37,10 +37,11 @@ from leaderboards.shapes import (
 GAIN = (
     "Least-squares slope of the score over the students of one budget, in points towards better (above 0: more is "
     "better). At equal parameters a deeper student is narrower, so this is what the exchange is worth, not a layer for "
-    "free; with two shapes it is their difference. Content: ASR, PR, KS, IC; speaker: SID, ASV; means over those shown."
+    "free; with two shapes it is their difference. Group means are over those shown of content: "
+    "ASR, PR, KS; speaker: SID, ASV."
 )
 INTERVAL = (
-    "Small: 95 % interval over test speakers, the same for all shapes, and probe seeds; other shapes and a second "
+    "Small: 95 % t-interval over test speakers, the same for all shapes, and probe seeds; other shapes and a second "
     "training of a student are not in it."
 )
 
@@ -64,7 +65,7 @@ def published_tables(rows: Sequence[Row], tolerance: float = PUBLISHED_TOLERANCE
     columns = published_columns([row for row in rows if any(_has(budget, row.system) for budget in found)])
     labels = [f"{column.task.upper()} {column.title.replace('accuracy', 'Acc')}" for column in columns]
     signs = {sign for column in columns for sign in column.signs.values()}
-    notes = [*cautions(found), *footnotes([columns[0].origin] if columns else [], _marks(signs))]
+    notes = [*cautions(found), *footnotes([columns[0].origin] if columns else [], of_signs(signs))]
     about = f"Published by others. {_named(found)}"
     made = [
         _students(found, columns, labels, about + _same(tolerance), "published"),
@@ -84,10 +85,6 @@ def _same(tolerance: float) -> str:
         f"Students of one teacher and family whose parameters differ by at most {100 * tolerance:g} %; scores in "
         "percent, the best of a budget in bold."
     )
-
-
-def _marks(signs: set[str]) -> list[Mark]:
-    return [mark for mark in MARKS.values() if mark.sign and mark.sign in signs]
 
 
 def _has(budget: Budget, system: str) -> bool:

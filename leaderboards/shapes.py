@@ -15,21 +15,16 @@ import numpy as np
 
 from harness.show import face, number
 from leaderboards.board import TASK_ORDER, Board, is_control
+from leaderboards.groups import GROUPS, own
 from leaderboards.published import MEASURED, PUBLISHED, Origin, Row
-from leaderboards.resamples import Floats, Resamples, limits
+from leaderboards.resamples import Drawn, Floats, Resamples
+from leaderboards.uncertainty import Part, interval
 
 TOLERANCE = 0.05
 """Students are of one budget where the largest has at most this share more parameters than the smallest."""
 
 PUBLISHED_TOLERANCE = 0.15
 """Of published students, of which no pair is closer than 9 %."""
-
-GROUPS = {
-    "content": ("asr", "pr", "ks", "ic"),
-    "speaker": ("sid", "asv"),
-    "style": ("er",),
-}
-"""What tasks ask for, in the order of tables."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Column:
     Attributes:
         task: its name; ``title`` of its metric with an arrow that points to better.
         values: in percent, by name of the member; ``signs`` follow a value in print (how it reached us).
-        draws: by name, (repeats,), joint resamples; empty where there are none.
+        drawn: the same scores on joint resamples; ``None`` where there are none.
     """
 
     task: str
@@ -98,7 +93,7 @@ class Column:
     values: Mapping[str, float]
     origin: Origin = MEASURED
     signs: Mapping[str, str] = field(default_factory=dict)
-    draws: Mapping[str, Floats] = field(default_factory=dict)
+    drawn: Drawn | None = None
 
 
 STEPS: Mapping[str, tuple[str, Callable[[Member], float]]] = MappingProxyType(
@@ -115,8 +110,8 @@ STEPS: Mapping[str, tuple[str, Callable[[Member], float]]] = MappingProxyType(
 class Gain:
     """The slope of a score over the shapes of one budget, towards better, in points per step.
 
-    ``ci95`` is ``None`` where nothing can be resampled, else of ``draws``; ``shapes`` is the number of students it
-    rests on. ``task`` may be a group of :data:`GROUPS`.
+    ``ci95`` is ``None`` where nothing can be resampled, else the t-interval that ``parts`` give; ``shapes`` is the
+    number of students it rests on. ``task`` may be a group of :data:`leaderboards.groups.GROUPS`.
     """
 
     task: str
@@ -124,7 +119,7 @@ class Gain:
     value: float
     ci95: tuple[float, float] | None
     shapes: int
-    draws: Floats | None = field(default=None, compare=False, repr=False)
+    parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
 
 
 def measured_families(board: Board) -> list[Family]:
@@ -179,10 +174,11 @@ def measured_columns(board: Board, drawn: Resamples) -> list[Column]:
     found = []
     for task in board.tasks:
         values = {name: record.value for name, record in board.fair(task).items()}
-        draws = drawn.tasks[task].draws if task in drawn.tasks and drawn.tasks[task].firm else {}
+        column = drawn.tasks.get(task)
         shown = face(board.metric(task))
         title = f"{shown.title} {shown.arrow}"
-        found.append(Column(task, title, shown.higher_is_better, values, draws=draws))
+        firm = column if column is not None and column.firm else None
+        found.append(Column(task, title, shown.higher_is_better, values, drawn=firm))
     return found
 
 
@@ -215,35 +211,36 @@ def gain(budget: Budget, column: Column, step: str) -> Gain | None:
     if len(set(at.tolist())) < 2:
         return None
     sign = 1.0 if column.higher_is_better else -1.0
-    value = slope(at, np.asarray([[column.values[member.name]] for member in there]))[0]
-    draws = None
-    if all(member.name in column.draws for member in there):
-        draws = sign * slope(at, np.stack([column.draws[member.name] for member in there]))
-    ci95 = None if draws is None else limits(draws)
-    return Gain(column.task, step, sign * float(value), ci95, len({member.shape for member in there}), draws)
+    weights = sign * slope(at, np.eye(len(at)))
+    value = float(weights @ np.asarray([column.values[member.name] for member in there]))
+    parts: tuple[Part, ...] = ()
+    if column.drawn is not None and all(member.name in column.drawn.values for member in there):
+        parts = column.drawn.parts({m.name: float(weight) for m, weight in zip(there, weights, strict=True)})
+    ci95 = interval(value, parts) if parts else None
+    return Gain(column.task, step, value, ci95, len({member.shape for member in there}), parts)
 
 
 def group_gains(gains: Iterable[Gain | None]) -> list[Gain | None]:
-    """The mean gain over the content tasks and over the speaker tasks; ``None`` where a group has fewer than two.
+    """The mean gain over each group that can have two tasks, content and speaker; ``None`` where fewer have a gain.
 
-    The tasks of a group count alike, in percentage points of their own metrics, and are resampled independently.
+    The tasks of a group count alike, in percentage points of their own metrics, and are taken as independent.
     """
     found = []
     listed = [made for made in gains if made is not None]
-    for group, tasks in GROUPS.items():
-        if len(tasks) < 2:
+    for group in GROUPS:
+        if len(own(group)) < 2:
             continue
-        mine = [made for made in listed if made.task in tasks]
+        mine = [made for made in listed if made.task in own(group)]
         found.append(_mean_gain(group, mine) if len(mine) > 1 else None)
     return found
 
 
 def _mean_gain(group: str, gains: Sequence[Gain]) -> Gain:
     value = float(np.mean([made.value for made in gains]))
-    parts = [made.draws for made in gains if made.draws is not None]
-    draws = np.mean(parts, axis=0) if len(parts) == len(gains) else None
-    ci95 = None if draws is None else limits(draws)
-    return Gain(group, gains[0].step, value, ci95, min(made.shapes for made in gains), draws)
+    known = all(made.parts for made in gains)
+    parts = tuple(part.times(1.0 / len(gains)) for made in gains for part in made.parts) if known else ()
+    ci95 = interval(value, parts) if parts else None
+    return Gain(group, gains[0].step, value, ci95, min(made.shapes for made in gains), parts)
 
 
 def slope(x: Floats, y: Floats) -> Floats:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from leaderboards.groups import group_of, in_words
 from leaderboards.published import PUBLISHED
-from leaderboards.published.marks import footnotes
-from leaderboards.shapes import GROUPS, Budget, Column, Gain, gain
+from leaderboards.published.marks import footnotes, of_signs
+from leaderboards.shapes import Budget, Column, Gain, gain
 from leaderboards.style import INK, MARKERS, PALETTE, WIDTH, Plot, legend, plain
 
 
@@ -28,6 +29,8 @@ def gains(found: Sequence[Budget], columns: Sequence[Column], name: str, where: 
     if not rows:
         return None
     origin = columns[0].origin
+    used = {member.name for budget in found for member in budget.members}
+    signs = {column.task: _signs(column, used) for column in columns}
     thick = max(1.0, 0.5 * len(found))
     places = _places(list(rows), 1.0 + 0.6 / thick)
     height = 0.75 + 0.17 * thick * (max(places.values()) + 1.0)
@@ -39,7 +42,7 @@ def gains(found: Sequence[Budget], columns: Sequence[Column], name: str, where: 
             if one is not None:
                 shift = (place - (len(found) - 1) / 2) * 0.7 / max(2, len(found))
                 _mark(panel, one, places[task] + shift, _colour(place, origin.filled), place, origin.filled)
-    panel.set_yticks(list(places.values()), [plain(task.upper()) for task in places])
+    panel.set_yticks(list(places.values()), [plain(f"{task.upper()} {signs[task]}".rstrip()) for task in places])
     panel.tick_params(axis="y", length=0)
     panel.set_ylim(max(places.values()) + 0.6, -0.6)
     panel.grid(axis="y", visible=False)
@@ -54,12 +57,14 @@ def gains(found: Sequence[Budget], columns: Sequence[Column], name: str, where: 
         for place, budget in enumerate(found)
     ]  # fmt: skip
     legend(figure, None, handles, "")
-    lines = "lines: 95 % intervals over test speakers and probe seeds" if origin.filled else "no intervals can be known"
+    lines = (
+        "lines: 95 % t-intervals over test speakers and probe seeds" if origin.filled else "no intervals can be known"
+    )
     caption = (
         f"{where}Least-squares slope of the score over log2 of the depth among students of one budget, in points "
-        f"towards better; {lines}. Deeper students of a budget are narrower. Rows: content, speaker, emotion."
+        f"towards better; {lines}. Deeper students of a budget are narrower. Rows: {in_words()}."
     )
-    notes = [] if origin.filled else footnotes([origin], ())
+    notes = [] if origin.filled else footnotes([origin], of_signs("".join(signs.values())))
     return Plot(name, "What doubling the depth is worth at equal size", " ".join([caption, *notes]), figure)
 
 
@@ -67,8 +72,9 @@ def _colour(place: int, filled: bool) -> str:
     return PALETTE[place % len(PALETTE)] if filled else PUBLISHED.colour
 
 
-def _group(task: str) -> str:
-    return next((group for group, tasks in GROUPS.items() if task in tasks), "")
+def _signs(column: Column, names: Collection[str]) -> str:
+    """How the values of these students reached us, each sign once."""
+    return "".join(dict.fromkeys(column.signs.get(name, "") for name in column.values if name in names))
 
 
 def _places(tasks: Sequence[str], step: float) -> dict[str, float]:
@@ -76,8 +82,8 @@ def _places(tasks: Sequence[str], step: float) -> dict[str, float]:
     places: dict[str, float] = {}
     height, before = -1.0, None
     for task in tasks:
-        height += 1.0 if before in (None, _group(task)) else step
-        places[task], before = height, _group(task)
+        height += 1.0 if before in (None, group_of(task)) else step
+        places[task], before = height, group_of(task)
     return places
 
 

@@ -26,6 +26,9 @@ from leaderboards.board import Board
 WIDTH = 7.0
 """Inches: the text width of a two-column page."""
 
+LEAST_RANGE = 2.0
+"""Points that a score axis, or the colours of a map, span at least."""
+
 INK, PALE = "#222222", "#d9d9d9"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#882255")
 MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h")
@@ -178,6 +181,14 @@ def turn(axes: Axes, higher_is_better: bool, axis: str = "y") -> None:
         chosen.set_inverted(True)
 
 
+def least_range(axes: Axes, axis: str = "y") -> None:
+    """Scores that are all but equal are drawn so: no score axis spans less than :data:`LEAST_RANGE`."""
+    low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
+    if abs(high - low) < LEAST_RANGE:
+        middle, half = (low + high) / 2, LEAST_RANGE / 2 * (1 if high > low else -1)
+        (axes.set_ylim if axis == "y" else axes.set_xlim)(middle - half, middle + half)
+
+
 def log_axis(axes: Axes, values: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> None:
     """A logarithmic x axis around the values, with ticks at decades, or at 1, 2 and 5 where the range is short."""
     low, high = min(values), max(values)
@@ -208,7 +219,8 @@ class Scored(Protocol):
 def off_scale(records: Mapping[str, Scored], higher_is_better: bool) -> frozenset[str]:
     """Systems so far behind that drawing them to scale would press all others together.
 
-    At most half of them: those whose gap to the next interval is more than three times what all better ones span.
+    At most half of them: those whose gap to the next interval is more than three times what all better ones span, and
+    more than the least range of an axis.
     """
     sign = 1.0 if higher_is_better else -1.0
     order = sorted(records, key=lambda name: sign * records[name].value)
@@ -216,7 +228,7 @@ def off_scale(records: Mapping[str, Scored], higher_is_better: bool) -> frozense
     for count in range(min(len(order) - 2, len(order) // 2), 0, -1):
         far, near = order[:count], order[count:]
         low, high = min(ends[name][0] for name in near), max(ends[name][-1] for name in near)
-        if low - max(ends[name][-1] for name in far) > 3.0 * (high - low):
+        if low - max(ends[name][-1] for name in far) > max(3.0 * (high - low), LEAST_RANGE):
             return frozenset(far)
     return frozenset()
 

@@ -11,8 +11,8 @@ from harness.records import Record, own_seconds
 from harness.show import duration, face, interval, number, rate
 from leaderboards import letters, overall, shapes
 from leaderboards.board import Board
-from leaderboards.cells import SCORES, millions, score_cells, task_labels
-from leaderboards.costs import median_cost
+from leaderboards.cells import SCORES, SPEAKERS, millions, score_cells, task_labels
+from leaderboards.costs import median_cost, other_times, timing
 from leaderboards.facts import at_edge, cost_facts, frame, rate_facts, score_facts, shape_facts, time_facts
 from leaderboards.gain_kept import gain_kept
 from leaderboards.render import EMPTY, Cell, Table
@@ -62,7 +62,7 @@ def results(board: Board, drawn: Resamples = NONE) -> Table:
     return Table(
         name="results",
         title="Results",
-        caption=f"Suite {board.suite}. {SCORES} Small: 95 % bootstrap interval." + f" {letters.ABOUT}" * bool(signs),
+        caption=f"Suite {board.suite}. {SCORES} Small: {SPEAKERS}." + f" {letters.ABOUT}" * bool(signs),
         header=("Upstream", *task_labels(board)),
         rows=tuple((Cell(name), *(cells[name, task] for task in board.tasks)) for name in board.upstreams),
         data=frame(board, board.upstreams, score_facts, marks),
@@ -88,7 +88,9 @@ def further(board: Board) -> Table:
     return Table(
         name="further",
         title="Further scores",
-        caption=f"Suite {board.suite}. " + "; ".join(f"{name}: {title}" for name, title in titles.items()) + ".",
+        caption=f"Suite {board.suite}. "
+        + "; ".join(f"{name}: {title}" for name, title in titles.items())
+        + f". Small: {SPEAKERS}.",
         header=("Upstream", *(f"{task.upper()} {name} {shown.arrow}" for (task, name), shown in columns.items())),
         rows=tuple((Cell(name), *(cell(name, *column) for column in columns)) for name in names),
         data=frame(board, names, score_facts),
@@ -136,9 +138,9 @@ def tradeoff(board: Board, drawn: Resamples = NONE, weighting: str = overall.DEF
         name="tradeoff",
         title="Compression trade-off",
         caption=(
-            f"Suite {board.suite}. MACs per second of audio; RTF: seconds of compute per second of audio on the device "
-            f"of the costs table; size: bytes of the weights on disk. {SCORES} Overall: {whole.covers}, with its 95 % "
-            "interval."
+            f"Suite {board.suite}. MACs per second of audio; RTF: seconds of compute per second of audio "
+            f"({timing(board)}); size: bytes of the weights on disk. {SCORES} Overall: {whole.covers}, with its 95 % "
+            "t-interval over test speakers and probe seeds, tasks taken as independent."
         ),
         header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", *task_labels(board), "Overall ↑"),
         rows=tuple(
@@ -151,7 +153,7 @@ def tradeoff(board: Board, drawn: Resamples = NONE, weighting: str = overall.DEF
             for name in board.upstreams
         ),
         data=frame(board, board.upstreams, cost_facts, score_facts, overall_facts),
-        notes=(*board.notes, *whole.notes),
+        notes=(*board.notes, *whole.notes, *other_times(board)),
     )
 
 
@@ -176,12 +178,14 @@ def costs(board: Board) -> Table:
         title="Costs",
         caption=(
             f"Suite {board.suite}. Params: exposed model without heads; MACs per second of audio; RTF: seconds of "
-            "compute per second of audio; memory: peak of a process that encodes 10 s; encoded: audio seconds encoded "
-            "over distinct audio seconds; time: training, test and intervals, without the extraction that tasks share."
+            f"compute per second of audio ({timing(board)}); memory: peak of a process that encodes 10 s; "
+            "encoded: audio seconds encoded over distinct audio seconds; time: training, test and intervals, without "
+            "the extraction that tasks share."
         ),
         header=("Upstream", "Params (M)", "GMACs/s", "RTF", "Size (MB)", "Memory (MB)", "Encoded", "Time", "Device"),
         rows=tuple(rows),
         data=frame(board, board.upstreams, cost_facts, time_facts),
+        notes=tuple(other_times(board)),
     )
 
 

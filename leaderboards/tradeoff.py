@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from harness.records import Record
+from collections.abc import Mapping, Sequence
 
 
 def pareto(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list[int]:
@@ -24,19 +22,25 @@ def pareto(points: Sequence[tuple[float, float]], higher_is_better: bool) -> lis
     return front
 
 
-def shows_gain(better: Record, worse: Record, higher_is_better: bool) -> bool:
-    """Whether one record beats another beyond both 95 % intervals."""
-    if higher_is_better:
-        return better.ci95[0] > worse.ci95[1]
-    return better.ci95[1] < worse.ci95[0]
+def kept(student: float, teacher: float, control: float) -> float:
+    """Percent of the teacher's gain over the control that the student keeps, from their scores in percent.
 
-
-def kept(student: Record, teacher: Record, control: Record, higher_is_better: bool) -> float | None:
-    """Percent of the teacher's gain over the control that the student keeps.
-
-    ``None`` where the teacher shows no gain beyond both intervals: a share of noise says nothing. Below 0 the
-    student is worse than the control, above 100 better than its teacher.
+    Below 0 the student is worse than the control, above 100 better than its teacher. Say it only where the teacher
+    shows a gain (:func:`leaderboards.letters.ahead`): a share of noise says nothing.
     """
-    if not shows_gain(teacher, control, higher_is_better):
-        return None
-    return 100.0 * (student.value - control.value) / (teacher.value - control.value)
+    return 100.0 * (student - control) / (teacher - control)
+
+
+def front(
+    points: Mapping[str, tuple[float, float]], floors: Mapping[str, float], higher_is_better: bool
+) -> list[tuple[str, float, float]]:
+    """The Pareto front, by rising cost, as (name, cost, score): the same for the report and the page.
+
+    Args:
+        points: cost and score by name.
+        floors: scores of features without parameters, by name. They cost 0 here, so that they are the first step.
+        higher_is_better: direction of the score.
+    """
+    everything = {**{name: (0.0, score) for name, score in floors.items()}, **points}
+    names = list(everything)
+    return [(names[i], *everything[names[i]]) for i in pareto([everything[name] for name in names], higher_is_better)]

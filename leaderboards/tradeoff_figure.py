@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,10 +14,10 @@ from matplotlib.transforms import ScaledTranslation
 from harness.show import face, number
 from leaderboards import overall
 from leaderboards.board import Board
-from leaderboards.costs import median_cost
+from leaderboards.costs import TIMED, median_cost, timing
 from leaderboards.overall import Overall, Whole
-from leaderboards.published import PUBLISHED, Row
-from leaderboards.published.marks import footnotes
+from leaderboards.published import PUBLISHED, RANKED, Row
+from leaderboards.published.marks import footnotes, of_signs
 from leaderboards.shapes import published_columns
 from leaderboards.style import (
     BETTER,
@@ -25,6 +25,7 @@ from leaderboards.style import (
     Plot,
     Scored,
     dodge,
+    least_range,
     legend,
     log_axis,
     off_scale,
@@ -34,7 +35,7 @@ from leaderboards.style import (
     plain,
     turn,
 )
-from leaderboards.tradeoff import pareto
+from leaderboards.tradeoff import front
 
 AXES = {
     "params": ("parameters (millions)", 1e6, "params"),
@@ -58,23 +59,30 @@ FLOOR, TEACHER = "FBANK", "HuBERT Base"
 
 FRONT = "#aaaaaa"
 
-LEAST_RANGE = 2.0
-"""Points that a score axis spans at least."""
+SHAPES = {"": "o", "§": "^", "‡": "v", "≈": "D", "∼": "h"}
+"""Markers of published points, by the sign that says how the value reached us."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its title, the direction, and scores by name; ``others`` are published ones beside measured."""
+    """One panel: its title, the direction, and scores by name; ``others`` are published ones beside measured.
+
+    ``signs`` say how a published score reached us, by name.
+    """
 
     title: str
     higher_is_better: bool
     scores: Mapping[str, Scored]
     others: Mapping[str, float] = field(default_factory=dict)
+    signs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What one figure shows besides its panels: costs in the unit shown, by name, and who is a line."""
+    """What one figure shows besides its panels: costs in the unit shown, by name, and who is a line.
+
+    ``unranked`` are drawn, but on no front.
+    """
 
     cost: Mapping[str, float]
     faces: Mapping[str, Look]
@@ -82,6 +90,7 @@ class Sheet:
     teachers: Sequence[str]
     other_cost: Mapping[str, float] = field(default_factory=dict)
     filled: bool = True
+    unranked: frozenset[str] = frozenset()
 
 
 def tradeoff(
@@ -102,23 +111,34 @@ def tradeoff(
     if not cost:
         return None
     same = board.suite == SAME_SUITE and what == "params"
-    beside = [row for row in rows if same and row.edition != "paper" and row.alternate_of is None]
-    sheet = Sheet(cost, faces, board.fixed(), board.teachers(), _costs(beside, "params_m"))
-    others = {column.task: column.values for column in published_columns(beside)}
+    beside = [row for row in rows if same and row.ranked and row.alternate_of is None]
+    others = {column.task: column for column in published_columns(beside)}
+    theirs: Mapping[str, Mapping[str, float]] = {task: column.values for task, column in others.items()}
+    dear = _costs(beside, "params_m")
+    signs: Mapping[str, Mapping[str, str]] = {
+        task: {name: sign for name, sign in column.signs.items() if name in dear} for task, column in others.items()
+    }
     up = {task: face(board.metric(task)).higher_is_better for task in board.tasks}
-    shown = [Panel(panel_title(board, task), up[task], board.fair(task), others.get(task, {})) for task in board.tasks]
+    sheet = Sheet(cost, faces, board.fixed(), board.teachers(), dear)
+    shown = [
+        Panel(panel_title(board, task), up[task], board.fair(task), theirs.get(task, {}), signs.get(task, {}))
+        for task in board.tasks
+    ]
+    tasks = len(shown)
     if whole is not None and any(name in whole.scores for name in cost):
         shown.append(Panel(plain(f"Overall · {whole.title} ↑"), True, whole.scores))
     figure = _draw(shown, sheet, panel_height(board), label)
     missing = [name for name in stated if name not in cost]
     caption = (
-        f"Suite {board.suite}. Score against {label}, with 95 % intervals. Steps: Pareto front; dashed: a teacher; "
-        "grey: features without parameters. Upstreams of equal cost stand side by side. Axes are turned so that up is "
-        "better."
-        + (f" Overall: {whole.covers}." if whole and len(shown) > len(board.tasks) else "")
-        + (f" Not shown, as the cost is unknown: {', '.join(missing)}." if missing else "")
-        + (f" {PUBLISHED.footnote}" if beside else "")
+        f"Suite {board.suite}. Score against {label}, with 95 % intervals over test speakers. Steps: Pareto front, "
+        "features without parameters (grey) its first step; dashed: a teacher. Upstreams of equal cost stand side "
+        "by side. Axes are turned so that up is better."
+        + (f" Timed {timing(board)}." if what in TIMED else "")
+        + (f" Overall: {whole.covers}, t-interval over speakers and seeds." if whole and len(shown) > tasks else "")
+        + (f" Not shown, as the cost is unknown{' there' * (what in TIMED)}: {', '.join(missing)}." if missing else "")
     )
+    notes = footnotes([PUBLISHED], of_signs(_signs_of(shown))) if beside else []
+    caption = " ".join([caption, *notes])
     return Plot(f"tradeoff_{short}", f"Compression trade-off: {label}", caption, figure)
 
 
@@ -139,6 +159,7 @@ def published_tradeoff(rows: Sequence[Row], what: str, weighting: str = overall.
             plain(f"{column.task.upper()}{PUBLISHED.sign} · {column.title.replace(' ', ' (%) ')}"),
             column.higher_is_better,
             {name: Whole(value) for name, value in column.values.items()},
+            signs={name: sign for name, sign in column.signs.items() if name in cost},
         )
         for column in published_columns(everything)
     ]
@@ -147,16 +168,22 @@ def published_tradeoff(rows: Sequence[Row], what: str, weighting: str = overall.
         shown.append(Panel(plain(f"Overall{PUBLISHED.sign} · {whole.title} ↑"), True, whole.scores))
     floors = [row.system for row in lines if row.system == FLOOR]
     tops = [row.system for row in lines if row.system == TEACHER]
-    figure = _draw(shown, Sheet(cost, looks, floors, tops, filled=False), 1.62, label)
+    older = frozenset(row.system for row in chosen if not row.ranked)
+    figure = _draw(shown, Sheet(cost, looks, floors, tops, filled=False, unranked=older), 1.62, label)
     unknown = [row.system for row in chosen if row.system not in cost and row.metrics()]
     caption = (
         f"Published students and their teachers (squares): score against {label}, as their sources count them. Steps: "
-        f"Pareto front; dashed: {TEACHER}; dotted: {FLOOR}. Axes are turned so that up is better."
+        f"Pareto front of those shown, {FLOOR} its first step; dashed: {TEACHER}; dotted: {FLOOR}. {RANKED} "
+        "Axes are turned so that up is better."
         + (f" Not shown, as the cost is unknown: {', '.join(unknown)}." if unknown else "")
     )
-    notes = footnotes([PUBLISHED], ())
+    notes = footnotes([PUBLISHED], of_signs(_signs_of(shown)))
     title = f"Compression trade-off, published: {label}"
     return Plot(f"published_tradeoff_{short}", title, " ".join([caption, *notes]), figure)
+
+
+def _signs_of(shown: Iterable[Panel]) -> str:
+    return "".join(sign for one in shown for sign in one.signs.values())
 
 
 def _costs(rows: Iterable[Row], what: str) -> dict[str, float]:
@@ -170,7 +197,8 @@ def _draw(shown: Sequence[Panel], sheet: Sheet, height: float, label: str) -> Fi
         panel.set_title(one.title)
         _panel(panel, one, sheet)
     figure.supxlabel(label, fontsize=7.5)
-    legend(figure, slot, _handles(sheet, any(one.others for one in shown)), BETTER)
+    others = any(one.others.keys() & sheet.other_cost.keys() for one in shown)
+    legend(figure, slot, _handles(sheet, others, _signs_of(shown)), BETTER)
     return figure
 
 
@@ -184,26 +212,22 @@ def _panel(panel: Axes, one: Panel, sheet: Sheet) -> None:
             panel.axhline(near[name].value, color=sheet.faces[name].color, linestyle=style, linewidth=1.0, alpha=0.8)
     points = {name: (sheet.cost[name], near[name].value) for name in sheet.cost if name in near}
     shift = dodge(sheet.cost, 6.0) if sheet.filled else dict.fromkeys(sheet.cost, 0.0)
-    _front(panel, points, one.higher_is_better)
+    ranked = {name: point for name, point in points.items() if name not in sheet.unranked}
+    _front(panel, ranked, {n: near[n].value for n in sheet.floors if n in near}, one.higher_is_better)
     for name in points:
-        _point(panel, near[name], sheet.cost[name], shift[name], sheet.faces[name], sheet.filled)
-    for name in one.others.keys() & sheet.other_cost.keys():
-        panel.plot(sheet.other_cost[name], one.others[name], "o", color=PUBLISHED.colour, markerfacecolor="white",
+        sign = "" if sheet.filled else one.signs.get(name, "")
+        look = replace(sheet.faces[name], marker=SHAPES[sign]) if sign else sheet.faces[name]
+        _point(panel, near[name], sheet.cost[name], shift[name], look, sheet.filled)
+    for name in [name for name in one.others if name in sheet.other_cost]:
+        shape = SHAPES[one.signs.get(name, "")]
+        panel.plot(sheet.other_cost[name], one.others[name], shape, color=PUBLISHED.colour, markerfacecolor="white",
                    markersize=3.2, markeredgewidth=0.8, zorder=1.5)  # fmt: skip
     used = [*sheet.cost.values(), *(sheet.other_cost[n] for n in one.others if n in sheet.other_cost)]
     log_axis(panel, used)
     turn(panel, one.higher_is_better)
     panel.margins(y=0.1)
-    _least_range(panel)
+    least_range(panel)
     _far_notes(panel, {name: named[name] for name in named if name in far})
-
-
-def _least_range(panel: Axes) -> None:
-    """Scores that are all but equal are drawn so: no axis spans less than :data:`LEAST_RANGE`."""
-    low, high = panel.get_ylim()
-    if abs(high - low) < LEAST_RANGE:
-        middle, half = (low + high) / 2, LEAST_RANGE / 2 * (1 if high > low else -1)
-        panel.set_ylim(middle - half, middle + half)
 
 
 def _far_notes(panel: Axes, far: Mapping[str, Scored]) -> None:
@@ -217,13 +241,15 @@ def _far_notes(panel: Axes, far: Mapping[str, Scored]) -> None:
         )  # fmt: skip
 
 
-def _front(panel: Axes, points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> None:
-    """The Pareto front as steps: what can be had up to a cost."""
-    known = list(points.values())
-    best = [known[index] for index in pareto(known, higher_is_better)]
-    if best:
-        x = [*(cost for cost, _ in best), max(cost for cost, _ in known) * 100]
-        y = [*(score for _, score in best), best[-1][1]]
+def _front(
+    panel: Axes, points: Mapping[str, tuple[float, float]], floors: Mapping[str, float], higher_is_better: bool
+) -> None:
+    """The Pareto front as steps: what can be had up to a cost. What costs nothing begins left of the axis."""
+    best = front(points, floors, higher_is_better)
+    if best and points:
+        costs = [cost for cost, _ in points.values()]
+        x = [*(cost or min(costs) / 100 for _, cost, _ in best), max(costs) * 100]
+        y = [*(score for *_, score in best), best[-1][2]]
         panel.plot(x, y, drawstyle="steps-post", color=FRONT, linewidth=1.0, zorder=1)
 
 
@@ -239,17 +265,13 @@ def _point(panel: Axes, score: Scored, x: float, shift: float, look: Look, fille
         panel.update_datalim([(x, end)])
 
 
-def _handles(sheet: Sheet, others: bool) -> list[Line2D]:
-    front = Line2D([], [], color=FRONT, drawstyle="steps-post", label="Pareto front")
+def _handles(sheet: Sheet, others: bool, signs: str) -> list[Line2D]:
+    front_line = Line2D([], [], color=FRONT, drawstyle="steps-post", label="Pareto front")
     if not sheet.filled:
-        words = {"o": "published student", "s": "a teacher"}
-        marks = [
-            Line2D([], [], color=PUBLISHED.colour, marker=marker, markerfacecolor="white", linestyle="none", label=text)
-            for marker, text in words.items()
-        ]
         lines = [Line2D([], [], color=sheet.faces[n].color, linestyle=sheet.faces[n].line, label=plain(n))
                  for n in (*sheet.floors, *sheet.teachers)]  # fmt: skip
-        return [*marks, *lines, front]
+        shapes = [_hollow("published student", "o"), _hollow("a teacher", "s"), *_by_sign(signs)]
+        return [*shapes, *lines, front_line]
     handles = []
     for name, look in sheet.faces.items():
         if name in sheet.cost:
@@ -258,6 +280,16 @@ def _handles(sheet: Sheet, others: bool) -> list[Line2D]:
         elif name in sheet.floors:
             handles.append(Line2D([], [], color=look.color, linestyle=look.line, label=plain(name)))
     if others:
-        handles.append(Line2D([], [], color=PUBLISHED.colour, marker="o", markerfacecolor="white", linestyle="none",
-                              label=f"published {PUBLISHED.sign}"))  # fmt: skip
-    return [*handles, front]
+        handles += [_hollow(f"published {PUBLISHED.sign}", "o"), *_by_sign(signs)]
+    return [*handles, front_line]
+
+
+def _by_sign(signs: str) -> list[Line2D]:
+    """The shapes of published points that their source does not itself print."""
+    return [_hollow(f"{mark.title} {mark.sign}", SHAPES[mark.sign]) for mark in of_signs(signs)]
+
+
+def _hollow(label: str, marker: str) -> Line2D:
+    return Line2D(
+        [], [], color=PUBLISHED.colour, marker=marker, markerfacecolor="white", linestyle="none", label=plain(label)
+    )

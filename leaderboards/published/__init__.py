@@ -1,6 +1,7 @@
 """Published results of other people: the rows with their sources, and the marks that keep them from passing as ours."""
 
 from leaderboards.published.loader import (
+    RANKED,
     Measured,
     Other,
     Published,
@@ -19,6 +20,7 @@ __all__ = [
     "MARKS",
     "MEASURED",
     "PUBLISHED",
+    "RANKED",
     "Mark",
     "Measured",
     "Origin",

@@ -23,6 +23,15 @@ KINDS = (*OF_KIND, "none")
 EDITIONS = ("leaderboard", "paper")
 """Generations of one system's values: the leaderboard's of today, and those that the first papers print."""
 
+OLDER = "paper"
+"""The edition whose values the leaderboard has replaced; shown, not ranked."""
+
+RANKED = "Where a system has two editions of values, the leaderboard's is ranked and the paper's is only shown."
+"""The sentence of captions."""
+
+PRINTED = 0.005
+"""Half of the last digit of the two decimals, in percent, that the sources print."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -67,6 +76,16 @@ class Value:
     def origin(self) -> Origin:
         """Published."""
         return PUBLISHED
+
+    @property
+    def shown(self) -> str:
+        """A metric in percent with the two decimals that the sources print."""
+        return f"{self.quantity.percent(self.value):.2f}"
+
+    @property
+    def doubt(self) -> float:
+        """How far a metric may be off, in percent: the error of reading, else half of the last printed digit."""
+        return PRINTED if self.precision is None else self.quantity.percent(self.precision)
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,11 @@ class Row:
     def origin(self) -> Origin:
         """Published."""
         return PUBLISHED
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it takes part in rankings: of two generations of one system's values only the newer does."""
+        return self.edition != OLDER
 
     def value(self, name: str) -> float | None:
         """The number of that quantity, or ``None`` where none was found."""

@@ -127,6 +127,12 @@ OF_KIND: Mapping[str, str] = MappingProxyType(
 """The mark of a row's values by its ``source_kind``; of kind ``none``, every value must have a mark of its own."""
 
 
+def of_signs(signs: Iterable[str]) -> list[Mark]:
+    """The marks of these signs, each once, strongest first."""
+    found = set(signs)
+    return [mark for mark in MARKS.values() if mark.sign and mark.sign in found]
+
+
 def footnotes(origins: Iterable[Origin], marks: Iterable[Mark]) -> list[str]:
     """The sentences that a table with these origins and marks needs, each once, origins first."""
     found = {origin.name for origin in origins}

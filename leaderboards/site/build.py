@@ -24,7 +24,7 @@ from harness.interface import SlimbenchError
 from harness.records import Record
 from harness.show import interval, printable, rate
 from leaderboards.gather import gather
-from leaderboards.published import MARKS, MEASURED, PUBLISHED, Origin
+from leaderboards.published import MARKS, MEASURED, PUBLISHED, RANKED, Origin
 from leaderboards.site import charts, links
 from leaderboards.site.entries import TASK_TITLES, Column, Content, Entry, content
 from leaderboards.site.published import overall_of, published_entries
@@ -134,6 +134,7 @@ def environment() -> Environment:
         "root_of": lambda depth: "../" * depth,
         "params": _params,
         "policy": POLICY,
+        "ranked": RANKED,
         "vendor": vendor(),
     }
     return made

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.show import interval, number, rate
-from leaderboards.site.entries import OVERALL, Column, Content, Entry, Score, mean_weights
+from leaderboards.published import RANKED
+from leaderboards.site.entries import OVERALL, Column, Content, Entry, Score, mean_weights, sign_notes
+from leaderboards.site.labels import Room
 from leaderboards.site.links import anchor_of, page_of, record_file
-from leaderboards.site.scales import Axis, linear, logarithmic
-from leaderboards.tradeoff import pareto
+from leaderboards.site.scales import LEAST_RANGE, Axis, linear, logarithmic
+from leaderboards.tradeoff import front
 
 WIDTH = 600
 ROW = 22
@@ -47,6 +49,7 @@ class Dot:
     high: float | None = None
     label: str = ""
     value: str = ""
+    sign: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,23 @@ def ranking(entries: Sequence[Entry], where: Column, suite: str) -> Chart | None
         low, high = [axis.at(end) for end in score.ci95] if score.ci95 else [None, None]
         y = 14 + ROW * place
         dots.append(
-            Dot(axis.at(score.value), y, entry.origin, tip(entry, where), low, high, _clip(entry.name), score.text)
+            Dot(
+                axis.at(score.value),
+                y,
+                entry.origin,
+                tip(entry, where),
+                low,
+                high,
+                _clip(entry.name, 24),
+                score.text,
+                score.sign,
+            )
         )
-    bars = " Bars are 95 % intervals." if any(dot.low is not None for dot in dots) else ""
+    bars = " Bars are 95 % intervals over test speakers." if any(dot.low is not None for dot in dots) else ""
     return Chart(
         "dots",
         f"{_named(where)} on {suite}",
-        f"{where.metric}, best first.{bars}",
+        f"{where.metric}, best first.{bars}{sign_notes(shown, where)}",
         ROW * len(shown) + 44,
         x=axis,
         x_title=f"{where.metric} ({where.unit}) {where.arrow}",
@@ -184,29 +197,25 @@ def tradeoff(entries: Sequence[Entry], where: Column, suite: str, what: str) -> 
     fair = [
         entry for entry in entries if entry.suite == suite and where in entry.scores and not entry.scores[where].odd
     ]
-    placed = [(cost, entry) for entry in fair if (cost := cost_of(entry, what)) is not None]
+    placed = [(cost, entry) for entry in fair if entry.params != 0 and (cost := cost_of(entry, what)) is not None]
     if len({cost for cost, _ in placed}) < 2:
         return None
-    fixed = [entry for entry in fair if entry.params == 0 and what == "params"]
+    fixed = [entry for entry in fair if entry.params == 0 and entry.ranked]
     height = 380
-    values = [end for entry in fair for end in (entry.scores[where].ci95 or (entry.scores[where].value,))]
+    shown = [*fixed, *(entry for _, entry in placed)]
+    values = [end for entry in shown for end in (entry.scores[where].ci95 or (entry.scores[where].value,))]
     top, bottom = (16.0, height - 46.0) if where.higher_is_better else (height - 46.0, 16.0)
     y = linear(values, bottom, top)
     x = logarithmic([cost for cost, _ in placed], 56, WIDTH - 20)
-    lines = [
-        Line(((x.start, y.at(e.scores[where].value)), (x.end, y.at(e.scores[where].value))), "level", _clip(e.name))
-        for e in fixed
-    ]
+    lines = _levels(fixed, where, x, y)
     named: set[str] = set()
     for origin in dict.fromkeys(entry.origin for _, entry in placed):
-        front = [(cost, entry) for cost, entry in placed if entry.origin == origin]
-        best = pareto([(cost, entry.scores[where].value) for cost, entry in front], where.higher_is_better)
-        named |= {front[index][1].name for index in best}
-        steps: list[tuple[float, float]] = []
-        for index in best:
-            place = (x.at(front[index][0]), y.at(front[index][1].scores[where].value))
-            steps += [(place[0], steps[-1][1]), place] if steps else [place]
-        lines.append(Line((*steps, (x.end, steps[-1][1])), "front"))
+        points = {e.name: (cost, e.scores[where].value) for cost, e in placed if e.origin == origin and e.ranked}
+        floors = {e.name: e.scores[where].value for e in fixed if e.origin == origin}
+        best = front(points, floors, where.higher_is_better)
+        named |= {name for name, *_ in best}
+        if best:
+            lines.append(_steps([(x.at(cost) if cost else x.start, y.at(score)) for _, cost, score in best], x.end))
     title, axis_title = COSTS[what]
     dots = [
         _point(entry, where, x.at(cost), y, cost, what, len(placed) <= 8 or entry.name in named)
@@ -216,42 +225,57 @@ def tradeoff(entries: Sequence[Entry], where: Column, suite: str, what: str) -> 
         "scatter",
         f"{_named(where)} against {title} on {suite}",
         "Up is better. The stepped line is the Pareto front: the best score up to that cost."
-        + (" Dashed levels have no parameters." if fixed else ""),
+        + (" Dashed levels have no parameters and are its first step." if fixed else "")
+        + (" Bars are 95 % intervals over test speakers." if any(dot.low is not None for dot in dots) else "")
+        + (f" {RANKED}" if any(not entry.ranked for _, entry in placed) else "")
+        + sign_notes(shown, where),
         height,
         x=x,
         y=y,
         x_title=axis_title,
         y_title=f"{where.metric} ({where.unit}) {where.arrow}",
-        dots=tuple(_apart(dots)),
+        dots=tuple(_apart(dots, lines)),
         lines=tuple(lines),
         key=(*dict.fromkeys(entry.origin for _, entry in placed), "front"),
     )
+
+
+def _levels(fixed: Sequence[Entry], where: Column, x: Axis, y: Axis) -> list[Line]:
+    """The levels of features without parameters; a name gives way to one that is near."""
+    found: list[Line] = []
+    for entry in sorted(fixed, key=lambda entry: y.at(entry.scores[where].value)):
+        at = y.at(entry.scores[where].value)
+        free = all(abs(at - line.points[0][1]) > 13 for line in found if line.label)
+        found.append(Line(((x.start, at), (x.end, at)), "level", _clip(entry.name) if free else ""))
+    return found
+
+
+def _steps(corners: Sequence[tuple[float, float]], end: float) -> Line:
+    """A stepped line through the corners, to the end of the axis."""
+    steps = [corners[0]]
+    for corner in corners[1:]:
+        steps += [(corner[0], steps[-1][1]), corner]
+    return Line((*steps, (end, steps[-1][1])), "front")
 
 
 def _point(entry: Entry, where: Column, x: float, y: Axis, cost: float, what: str, named: bool) -> Dot:
     score = entry.scores[where]
     low, high = [y.at(end) for end in score.ci95] if score.ci95 else [None, None]
     unit = {"params": "M parameters", "macs_rate": "G MACs per second", "macs": "G MACs"}[what]
-    label = _clip(entry.name, 24) if named else ""
+    label = _clip(entry.name, 24) + score.sign if named else score.sign
     return Dot(x, y.at(score.value), entry.origin, tip(entry, where, f"{cost:.4g} {unit}"), low, high, label)
 
 
-def _apart(dots: Sequence[Dot]) -> list[Dot]:
-    """Bars of exactly one cost stand side by side, all else where it belongs; a label gives way to what is there."""
-    taken: list[tuple[float, float, float]] = []
+def _apart(dots: Sequence[Dot], lines: Sequence[Line]) -> list[Dot]:
+    """Bars of exactly one cost stand side by side, all else where it belongs; a name gives way to what is there."""
+    room = Room([(dot.x, dot.y) for dot in dots], [line.points for line in lines], (56, WIDTH))
     found: list[Dot] = []
     for dot in sorted(dots, key=lambda dot: (dot.x, dot.y)):
         twins = [other.tip.name for other in dots if other.x == dot.x and other.low is not None]
         aside = 7 * (twins.index(dot.tip.name) - (len(twins) - 1) / 2) if dot.tip.name in twins else 0.0
-        size = 6.4 * len(dot.label)
-        right = dot.x + 8 + size < WIDTH
-        at = dot.x + 8 if right else dot.x - 8 - size
-        free = all(abs(dot.y - y) > 12 or at > end or at + size < start for start, end, y in taken)
-        bare = all(other is dot or abs(other.y - dot.y) > 8 or not at < other.x < at + size for other in dots)
-        label = dot.label if free and bare else ""
-        if label:
-            taken.append((at, at + size, dot.y))
-        found.append(replace(dot, x=round(dot.x + aside, 2), label=label, value="" if right else "left"))
+        side = room.side((dot.x, dot.y), dot.label)
+        label = dot.label if side else ""
+        found.append(replace(dot, x=round(dot.x + aside, 2), label=label, value="left" if side == "left" else ""))
     return found
 
 
@@ -348,7 +372,7 @@ def depth_width(content: Content, suite: str, where: Column) -> Chart | None:
     cells = []
     for (width, depth), found in shape.items():
         for place, (entry, score) in enumerate(found):
-            share = (score.value - low) / ((high - low) or 1.0)
+            share = (score.value - low) / max(high - low, LEAST_RANGE)
             level = share if where.higher_is_better else 1.0 - share
             said = tip(entry, where, f"{depth} layers of width {width}, {(entry.params or 0) / 1e6:.1f} M parameters")
             x = round(starts[width] + unit * place, 2)

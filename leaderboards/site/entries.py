@@ -13,20 +13,16 @@ from typing import Literal
 from harness.records import Record
 from harness.show import face, number
 from leaderboards.board import Board, boards
-from leaderboards.costs import median_cost
+from leaderboards.costs import condition, median_cost
+from leaderboards.groups import GROUPS, group_of
+from leaderboards.published.marks import of_signs
+from leaderboards.ranking import MEASURED_PRECISION, Mark, Shown, marks
 
 Origin = Literal["measured", "published"]
-Mark = Literal["", "best", "second"]
-
-GROUPS = {
-    "content": ("pr", "asr", "ks", "qbe"),
-    "speaker": ("sid", "asv", "sd"),
-    "semantics": ("ic", "sf"),
-    "paralinguistics": ("er",),
-}
-"""SUPERB's task groups; a task of no group stands under ``other``."""
 
 OTHER = "other"
+"""Group of a task that has none of :data:`leaderboards.groups.GROUPS`."""
+
 OVERALL = "overall"
 """Task and group of the scores over all tasks."""
 
@@ -74,7 +70,7 @@ class Column:
     def group(self) -> str:
         """SUPERB's group of the task."""
         home = OVERALL if self.task == OVERALL else OTHER
-        return next((name for name, tasks in GROUPS.items() if self.task in tasks), home)
+        return group_of(self.task) or home
 
     @property
     def title(self) -> str:
@@ -100,6 +96,7 @@ class Score:
         note: what a reader must know of this number.
         sign: follows a published number that its source does not itself print (read off a plot, second-hand).
         shown: the text, where it is not made from the value.
+        precision: how far the value may be off by its reading or rounding, in the unit of the value.
     """
 
     value: float
@@ -110,13 +107,19 @@ class Score:
     note: str = ""
     sign: str = ""
     shown: str = ""
+    precision: float = MEASURED_PRECISION
 
     @property
     def text(self) -> str:
-        """The score as shown: published rows as printed (up to two decimals), measured ones with one."""
+        """The score as shown: published rows with the two decimals that they print, measured ones with one."""
         if self.shown:
             return self.shown
-        return number(self.value) if self.record else f"{self.value:.2f}".rstrip("0").rstrip(".")
+        return number(self.value) if self.record else f"{self.value:.2f}"
+
+    @property
+    def decimals(self) -> int | None:
+        """How many decimals are shown, ``None`` for overall scores; a column with several aligns by this."""
+        return None if self.shown else len(self.text.partition(".")[2])
 
     @property
     def record_path(self) -> PurePosixPath | None:
@@ -139,6 +142,7 @@ class Entry:
         macs_rate: multiply-accumulates per second of audio, in G.
         facts: further facts for the detail page, as pairs of name and text.
         sources: where published values were read: titles and addresses, which may be empty.
+        ranked: whether it takes part in rankings; of two editions of a system's values only the newer does.
     """
 
     origin: Origin
@@ -152,6 +156,7 @@ class Entry:
     teacher: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
+    ranked: bool = True
 
 
 @dataclass(frozen=True)
@@ -271,37 +276,39 @@ def _facts(record: Record) -> Iterable[tuple[str, str]]:
     if cost["bytes_on_disk"]:
         yield "on disk", f"{cost['bytes_on_disk'] / 1e6:.1f} MB"
     if cost["real_time_factor"]:
-        yield "real-time factor", f"{cost['real_time_factor']:.4f} on {cost['device']}"
+        yield "real-time factor", f"{cost['real_time_factor']:.4f} on {condition(record)}"
     yield "fingerprint of the weights", upstream["fingerprint"]
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries with the best and second best of each suite, origin and column marked, as the numbers are shown."""
+    """The entries with the best and second best of each suite, origin and column marked (:mod:`leaderboards.ranking`).
+
+    Older editions of a system's values and scores under other conditions than their column's are not ranked.
+    """
     everything = list(entries)
-    marks: dict[tuple[str, str, Column], list[float]] = {}
-    for entry in everything:
+    columns: dict[tuple[str, str, Column], dict[int, Shown]] = {}
+    for place, entry in enumerate(everything):
         for where, score in entry.scores.items():
-            if not score.odd:
-                marks.setdefault((entry.suite, entry.origin, where), []).append(float(score.text))
-    order = {
-        place: sorted(set(values), reverse=place[2].higher_is_better)[:2]
-        for place, values in marks.items()
-        if len(values) > 1
-    }
-    found = []
-    for entry in everything:
-        scores = {
-            where: replace(score, mark=_mark(score, order.get((entry.suite, entry.origin, where), [])))
-            for where, score in entry.scores.items()
-        }
-        found.append(replace(entry, scores=scores))
-    return found
+            if entry.ranked and not score.odd:
+                shown = Shown(score.text, score.value, score.precision)
+                columns.setdefault((entry.suite, entry.origin, where), {})[place] = shown
+    found = {place: marks(shown, place[2].higher_is_better) for place, shown in columns.items()}
+    return [
+        replace(
+            entry,
+            scores={
+                where: replace(score, mark=found.get((entry.suite, entry.origin, where), {}).get(place, ""))
+                for where, score in entry.scores.items()
+            },
+        )
+        for place, entry in enumerate(everything)
+    ]
 
 
-def _mark(score: Score, order: Sequence[float]) -> Mark:
-    if score.odd or float(score.text) not in order:
-        return ""
-    return "best" if float(score.text) == order[0] else "second"
+def sign_notes(shown: Iterable[Entry], where: Column) -> str:
+    """What the signs of these scores mean, each sentence after a space; empty where there are none."""
+    found = of_signs("".join(entry.scores[where].sign for entry in shown))
+    return "".join(f" {mark.footnote}" for mark in found)
 
 
 def mean_weights(record: Record) -> list[float]:

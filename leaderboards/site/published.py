@@ -40,7 +40,12 @@ def _overall(rows: Sequence[Row]) -> dict[str, dict[Column, Score]]:
 
 
 def _whole(score: scores.Score) -> Score:
-    return Score(score.value or 0.0, shown=score.text, note="worked out from the scores of its tasks")
+    return Score(
+        score.value or 0.0,
+        shown=score.text,
+        note="worked out from the scores of its tasks",
+        precision=0.5 * 10.0**-score.digits,
+    )
 
 
 def overall_of(board: Board) -> dict[str, dict[Column, Score]]:
@@ -73,6 +78,7 @@ def _entry(row: Row) -> Entry:
         teacher=row.teacher or "",
         facts=tuple(_facts(row)),
         sources=tuple((source.title, source.url or "") for source in _sources(row)),
+        ranked=row.ranked,
     )
 
 
@@ -85,7 +91,7 @@ def _score(value: Value) -> Score:
     percent = value.quantity.percent(value.value)
     mark = value.mark
     note = f"{mark.title}" + (f", ± {value.quantity.percent(value.precision):g}" if value.precision else "")
-    return Score(round(percent, 6), note=note if mark.sign else "", sign=mark.sign)
+    return Score(round(percent, 6), note=note if mark.sign else "", sign=mark.sign, precision=value.doubt)
 
 
 def _sources(row: Row) -> list[Source]:

@@ -37,11 +37,15 @@ class Axis:
         return [(self.at(tick), f"{tick:g}") for tick in self.ticks]
 
 
-def linear(values: Sequence[float], start: float, end: float, count: int = 5) -> Axis:
-    """An axis around the values with about ``count`` ticks at 1, 2 or 5 times a power of ten."""
+LEAST_RANGE = 2.0
+"""Points that a score axis spans at least, as in the report: scores that are all but equal are drawn so."""
+
+
+def linear(values: Sequence[float], start: float, end: float, count: int = 5, least: float = LEAST_RANGE) -> Axis:
+    """An axis around the values, of at least that range, with about ``count`` ticks at 1, 2 or 5 · 10ⁿ."""
     low, high = min(values), max(values)
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    if high - low < least:
+        low, high = (low + high - least) / 2, (low + high + least) / 2
     room = 0.04 * (high - low)
     low, high = low - room, high + room
     step = _step((high - low) / count)

@@ -105,7 +105,8 @@ def test_tradeoff_draws_points_front_and_floors():
     assert ([0.0, 1.0], [61.0, 61.0]) in lines  # log-mel, all across
     assert ([0.0, 1.0], [16.7, 16.7]) in lines  # the teacher
     front = next(line for line in panel.lines if line.get_drawstyle() == "steps-post")
-    assert list(front.get_ydata()) == [22.8, 16.7, 16.7]
+    assert list(front.get_ydata()) == [61.0, 22.8, 16.7, 16.7]  # log-mel is its first step, left of the axis
+    assert front.get_xdata()[0] < panel.get_xlim()[0]
     assert panel.get_xscale() == "log"
 
 

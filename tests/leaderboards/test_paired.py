@@ -188,7 +188,7 @@ def test_resampled_seeds_add_their_spread():
     scores = np.repeat([[10.0], [20.0], [60.0]], 20000, axis=1)
     drawn = paired.over_seeds(scores, np.random.default_rng(9))
     assert drawn.mean() == pytest.approx(30, abs=0.5)
-    assert drawn.std() == pytest.approx(np.std([10, 20, 60]) / np.sqrt(3), rel=0.02)
+    assert drawn.std() == pytest.approx(np.std([10, 20, 60], ddof=1) / np.sqrt(3), rel=0.02)
     assert (paired.over_seeds(scores[:1], np.random.default_rng(9)) == 10).all()
 
 

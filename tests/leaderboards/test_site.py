@@ -22,6 +22,7 @@ from leaderboards.published import MEASURED, PUBLISHED, published
 from leaderboards.site import build as site
 from leaderboards.site import charts, links, scales, verb
 from leaderboards.site.entries import Column, content
+from leaderboards.site.published import overall_of, published_entries
 from leaderboards.submissions import verification
 
 FEW = {name: UPSTREAMS[name] for name in ("fbank", "wavlm_mini", "distilled_wavlm")}
@@ -275,16 +276,42 @@ def test_the_front_of_the_figure_is_the_front_by_brute_force():
     column = Column("asr", "WER", False)
     chart = charts.tradeoff(found.entries, column, "one", "params")
     line = next(line for line in chart.lines if line.kind == "front")
-    placed = {entry.name: (entry.params, entry.scores[column].value) for entry in found.entries if entry.params}
+    placed = {entry.name: (entry.params, entry.scores[column].value) for entry in found.entries}
     best = {
         name for name, (cost, score) in placed.items()
         if not any((c <= cost and s <= score and (c, s) != (cost, score)) for c, s in placed.values())
     }  # fmt: skip
     corners = {point for point in line.points[:-1]}
     for name, (cost, score) in placed.items():
-        at = (chart.x.at(cost / 1e6), chart.y.at(score))
+        at = (chart.x.at(cost / 1e6) if cost else chart.x.start, chart.y.at(score))
         assert (name not in best) or at in corners
-    assert 0 < len(best) < len(placed)
+    assert 1 < len(best) < len(placed)
+    assert "logmel" in best
+    assert "thin_wavlm" not in best  # as good as log-mel, and dearer
+
+
+def test_names_beside_points_lie_on_nothing():
+    """No name of the published figures lies on another name, on a point or on a line; boxes are drawn anew here."""
+    entries, notes = published_entries()
+    found = content([], entries, notes, overall_of)
+    names = 0
+    for column in found.columns():
+        chart = charts.tradeoff(found.entries, column, "superb", "params")
+        boxes = []
+        for dot in chart.dots if chart else ():
+            if dot.label:
+                wide = 6.4 * len(dot.label)
+                left, y = (dot.x - 8 - wide, dot.y) if dot.value == "left" else (dot.x + 8, dot.y - 8)
+                boxes.append((left, left + wide, y - 4.5, y + 4.5))
+        names += len(boxes)
+        for index, (left, right, low, high) in enumerate(boxes):
+            assert all(right <= b[0] or b[1] <= left or high <= b[2] or b[3] <= low for b in boxes[index + 1 :])
+            assert not [d for d in chart.dots if left < d.x < right and low < d.y < high]
+            for line in chart.lines:
+                for (x1, y1), (x2, y2) in zip(line.points, line.points[1:], strict=False):
+                    steps = [(x1 + (x2 - x1) * k / 99, y1 + (y2 - y1) * k / 99) for k in range(100)]
+                    assert not [p for p in steps if left < p[0] < right and low < p[1] < high], (column, line)
+    assert names > 20
 
 
 def test_the_verb(results, tmp_path, capsys):

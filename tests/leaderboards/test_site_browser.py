@@ -184,6 +184,57 @@ def test_groups_and_empty_columns(first):
     assert not {"PR", "IC", "ER"} & set(heads(first))
 
 
+def test_no_head_hides_a_group_when_the_table_is_moved(browser, page):
+    browser.view(700, 800)
+    browser.open(f"file://{page}/index.html")
+    box = "document.querySelector('.scroll.tall')"
+    for left in (0, 150, 300, 450):
+        browser.js(f"{box}.scrollLeft = {left}")
+        covered = browser.js(
+            "(s => [...document.querySelectorAll('.groups th:not([hidden])')].filter(h => { const r = "
+            "h.getBoundingClientRect(); const edge = document.querySelector('.names th').getBoundingClientRect().right;"
+            " const x = (Math.max(r.left, edge) + Math.min(r.right, innerWidth - 20)) / 2;"
+            " if (r.right < edge + 4 || r.left > innerWidth - 24) return false;"
+            " return document.elementFromPoint(x, r.top + r.height / 2) !== h; }).map(h => h.textContent))()"
+        )
+        assert covered == []
+    spans = browser.js(
+        "[...document.querySelectorAll('.groups > :not([hidden])')].reduce((sum, cell) => sum + cell.colSpan, 0)"
+    )
+    assert spans == browser.js("[...document.querySelectorAll('.names > :not([hidden])')].length")
+
+
+def test_no_rows_say_why(first):
+    status = "document.getElementById('status').textContent"
+    choose(first, "suite", "one")
+    tick(first, "origin", "measured", False)
+    assert "suite one has measured rows only" in first.js(status)
+    tick(first, "origin", "published", False)
+    assert "no origin is ticked" in first.js(status)
+    tick(first, "origin", "measured", True)
+    choose(first, "low", "9")
+    choose(first, "high", "1")
+    assert "parameters from above to" in first.js(status)
+    choose(first, "high", "99")
+    assert "no row passes all filters together" in first.js(status)
+    choose(first, "low", "")
+    assert first.js(status).endswith("rows")
+
+
+def test_decimals_stand_below_each_other(first):
+    """Decimal points of all scores of a column, with one digit behind or two, have one place; bold ones are wider."""
+    choose(first, "suite", "")
+    ends = first.js(
+        "[...document.querySelectorAll('#board tbody tr')].map(r => r.querySelector('a.score:not(.best)'))"
+        ".filter(Boolean)"
+        ".map(a => { const t = document.createRange(); const n = a.firstChild, at = n.data.indexOf('.');"
+        " t.setStart(n, 0); t.setEnd(n, at); return [a.closest('td').cellIndex, t.getBoundingClientRect().right]; })"
+    )
+    for place in {index for index, _ in ends}:
+        points = [right for index, right in ends if index == place]
+        assert max(points) - min(points) < 1.5
+
+
 def test_filters_live_in_the_address(first, page):
     choose(first, "suite", "superb")
     choose(first, "q", "hubert")
@@ -232,7 +283,7 @@ def test_details_are_where_the_score_leads(first, page):
     address = first.js(f"document.querySelector({FIRST!r}).href")
     first.open(address)
     row = first.js("document.querySelector(':target').textContent")
-    assert number(SCORES["fbank"][1]) in row
+    assert number(SCORES["fbank"][0]) in row
     assert first.problems() == []
 
 
@@ -306,6 +357,9 @@ def test_on_a_phone(browser, page):
     assert browser.js("document.querySelector('#filters details').open") is False
     scroll = "document.querySelector('.scroll.tall')"
     assert browser.js(f"{scroll}.scrollWidth > {scroll}.clientWidth + 100")
+    seen = browser.js(f"(b => b.right)(document.querySelector({FIRST!r}).getBoundingClientRect())")
+    assert seen <= 390  # a score without scrolling: the columns of costs are hidden
+    assert browser.js("document.querySelector('[data-column=Params]').hidden")
     left = "document.querySelector('#board tbody th').getBoundingClientRect().left"
     before = browser.js(left)
     browser.js(f"{scroll}.scrollLeft = 300")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_records import UPSTREAMS, build, fake
@@ -12,6 +13,7 @@ from fake_records import UPSTREAMS, build, fake
 from leaderboards import tables
 from leaderboards.board import board
 from leaderboards.render import Cell, Table, csv, escape_latex, escape_markdown, latex, markdown
+from leaderboards.resamples import Drawn, Resamples
 
 
 def row(table, name):
@@ -108,14 +110,32 @@ def test_tradeoff_by_hand(shown):
     assert row(table, "distilled_wavlm")[-1] == Cell(f"{mean:.1f}", mark="second")
 
 
+def drawn_of(shown, spread):
+    """Joint resamples whose scores err by ``spread`` points each, independently, and do not vary over seeds."""
+    rng = np.random.default_rng(0)
+    return Resamples(
+        {
+            task: Drawn(
+                shown.metric(task),
+                {name: record.value for name, record in shown.fair(task).items()},
+                {name: record.value + spread * rng.normal(size=500) for name, record in shown.fair(task).items()},
+                {name: (record.value,) * 3 for name, record in shown.fair(task).items()},
+                40,
+            )
+            for task in shown.tasks
+        }
+    )
+
+
 def test_gain_kept_by_hand(shown):
-    table = tables.gain_kept(shown)
+    assert all(cell.text == "–" for cells in tables.gain_kept(shown).rows for cell in cells[1:])
+    table = tables.gain_kept(shown, drawn_of(shown, 1.0))
     assert [cells[0].text for cells in table.rows] == [
         "distilled_wavlm over fbank", "distilled_wavlm over logmel", "distilled_wavlm over random_mini",
     ]  # fmt: skip
     over_random = table.rows[2]
     assert over_random[1].text == "82 %"  # (91.5 − 47.9) / (91.5 − 38.4)
-    assert over_random[5].text == "–"  # 95.8 against 93.1, both ± 2: no gain
+    assert over_random[5].text == "–"  # 95.8 against 93.1, both ± 2: no gain by t(1 − 0.025 / 10) · √2 = 4.2
     assert over_random[7].text == "92 %"  # (70.9 − 62.4) / (71.6 − 62.4)
 
 

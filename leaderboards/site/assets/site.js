@@ -52,7 +52,22 @@ function wanted(row, form) {
     && row.dataset.name.toLowerCase().includes(form.q.value.trim().toLowerCase());
 }
 
+const NARROW = matchMedia("(max-width: 40rem)");
+
 const checked = (form, name) => [...form.querySelectorAll(`input[name=${name}]:checked`)].map((box) => box.value);
+
+// Why no row is left: a filter that nothing passes even alone, or several that contradict each other.
+function contradiction(rows, form) {
+  if (!checked(form, "origin").length) return "no origin is ticked: tick one, or reset";
+  const [low, high] = [form.low.value, form.high.value];
+  if (low !== "" && high !== "" && Number(low) > Number(high)) return "parameters from above to: swap them, or reset";
+  const suite = form.suite.value;
+  const there = new Set(rows.filter((row) => suite === "" || row.dataset.suite === suite).map((row) => row.dataset.origin));
+  if (!checked(form, "origin").some((origin) => there.has(origin))) {
+    return `suite ${suite} has ${[...there].join(" and ")} rows only: choose another origin or suite, or reset`;
+  }
+  return "no row passes all filters together: widen one, or reset";
+}
 
 function filter(table, form) {
   const rows = [...table.tBodies[0].rows];
@@ -61,25 +76,29 @@ function filter(table, form) {
   const groups = checked(form, "group");
   const [over, names] = table.tHead.rows;
   const mixed = new Set(shown.map((row) => row.dataset.suite)).size > 1;
+  const narrow = NARROW.matches;
   const width = {};
   [...names.cells].forEach((header, index) => {
     const group = header.dataset.group;
+    const home = group ?? (index === 0 ? "corner" : "fixed");
+    const cost = narrow && header.dataset.column !== undefined && header.classList.contains("num");
     const empty = index > 0 && shown.length > 0 && shown.every((row) => row.cells[index].dataset.sort === "");
     const idle = header.dataset.column === "Suite" && shown.length > 0 && !mixed;
-    const hide = empty || idle || (group !== undefined && !groups.includes(group));
+    const hide = empty || idle || cost || (group !== undefined && !groups.includes(group));
     header.hidden = hide;
     for (const row of rows) row.cells[index].hidden = hide;
-    if (!hide) width[group ?? ""] = (width[group ?? ""] ?? 0) + 1;
+    if (!hide) width[home] = (width[home] ?? 0) + 1;
   });
   for (const cell of over.cells) {
-    const span = width[cell.dataset.group ?? ""] ?? 0;
+    const span = width[cell.dataset.group] ?? 0;
     cell.hidden = span === 0;
     cell.colSpan = Math.max(span, 1);
   }
   table.classList.toggle("ci", form.ci.checked);
   const status = document.getElementById("status");
   status.dataset.count = `${shown.length} of ${rows.length} rows`
-    + (mixed ? " · scores of different suites do not compare" : "");
+    + (mixed ? " · scores of different suites do not compare" : "")
+    + (shown.length === 0 ? ` · ${contradiction(rows, form)}` : "");
   tell(status);
 }
 
@@ -98,7 +117,7 @@ function filters() {
   const table = document.getElementById("board");
   if (!form || !table) return;
   form.hidden = false;
-  if (matchMedia("(max-width: 40rem)").matches) form.querySelector("details").open = false;
+  if (NARROW.matches) form.querySelector("details").open = false;
   restore(form);
   const apply = () => filter(table, form);
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -110,6 +129,7 @@ function filters() {
     apply();
     history.replaceState(null, "", location.pathname);
   }));
+  NARROW.addEventListener("change", apply);
   addEventListener("hashchange", () => { restore(form); apply(); });
   apply();
 }
