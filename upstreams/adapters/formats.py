@@ -79,7 +79,8 @@ def _frame_ms(config: Any) -> float:
 def mini(path: Path) -> Fields | None:
     """A mini model of this project: a ``safetensors`` file with its ``config.json`` beside it, or their folder."""
     from upstreams.adapters.folders import read_json
-    from upstreams.students.mini import MiniConfig, MiniWavLM
+    from upstreams.adapters.mini import card_fields
+    from upstreams.students.mini import MiniConfig
 
     file = path / "model.safetensors" if path.is_dir() else path
     config_file = file.with_name("config.json")
@@ -92,15 +93,7 @@ def mini(path: Path) -> Fields | None:
         config = MiniConfig.from_dict(values)
     except (ValueError, TypeError) as error:
         raise SlimbenchError(f"{config_file} does not describe a mini model: {error}; restore it.") from error
-    return {
-        "adapter": "upstreams.adapters.mini:Mini",
-        "weights": file,
-        "family": "mini",
-        "depth": config.layers,
-        "width": config.width,
-        "exposes": "positional-convolution output and the output of every layer, each layer-normed without parameters, "
-        f"{MiniWavLM.frame_ms:g} ms",
-    }
+    return {**card_fields(config), "weights": file}
 
 
 def gendistiller(path: Path) -> Fields | None:

@@ -28,6 +28,7 @@ from torch.nn import functional
 from harness.cards import Card
 from harness.interface import SlimbenchError
 from upstreams.adapters.weights import read_tensors
+from upstreams.students import logmel
 from upstreams.students.attention import Attention, heads_first
 from upstreams.students.encoder import Encoder, EncoderShape
 from upstreams.students.frontend import (
@@ -39,6 +40,7 @@ from upstreams.students.frontend import (
     parse_convolutions,
     valid,
 )
+from upstreams.students.passage import Passage
 from upstreams.students.student import Blueprint, Family
 
 
@@ -52,10 +54,12 @@ class GenShape:
         heads: of attention over time and over depth.
         ffn: inner width of the feed-forward part.
         blocks: blocks that one step passes through.
-        convolutions: (channels, kernel, stride) of the front end.
+        convolutions: (channels, kernel, stride) of the front end, where it is ``wav2vec2``.
         norm: of the front end, ``group`` or ``layer``.
         position_kernel: width of the positional convolution in frames.
         position_groups: its groups.
+        front: ``wav2vec2``, or ``logmel``, that of the lab's models (:mod:`upstreams.students.logmel`).
+        mels: log-mel channels, where it is ``logmel``.
     """
 
     layers: int = 12
@@ -67,6 +71,8 @@ class GenShape:
     norm: str = "group"
     position_kernel: int = 128
     position_groups: int = 16
+    front: str = "wav2vec2"
+    mels: int = 80
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenShape:
@@ -85,9 +91,23 @@ class GenShape:
         shape = cls(**{**values, "convolutions": parse_convolutions(values.get("convolutions", list(WAV2VEC2)))})
         if shape.norm not in ("group", "layer"):
             raise ValueError(f"norm is {shape.norm!r}, not group or layer")
+        if shape.front not in ("wav2vec2", "logmel"):
+            raise ValueError(f"front is {shape.front!r}, not wav2vec2 or logmel")
         if shape.width % shape.heads or shape.width % shape.position_groups:
             raise ValueError(f"width {shape.width} is no multiple of heads and position_groups")
         return shape
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; ``front`` and ``mels`` are in it only where they differ from their default."""
+        late = {field.name: field.default for field in fields(self) if field.name in ("front", "mels")}
+        return {name: value for name, value in asdict(self).items() if name not in late or value != late[name]}
+
+    def grid(self) -> tuple[float, int]:
+        """Time between frames in milliseconds, and the fewest samples that give one."""
+        if self.front == "logmel":
+            return 20.0, logmel.min_samples()
+        convolutions = [Convolution(*row) for row in self.convolutions]
+        return frame_ms(convolutions), min_samples(convolutions)
 
 
 class DepthAttention(nn.Module):
@@ -133,18 +153,29 @@ class Block(nn.Module):
 class GenDistiller(nn.Module):
     """The generator; ``generate`` layers are made, by default all it has learnt."""
 
+    front: FrontEnd | logmel.LogMel
+    mel_mean: Tensor
+    mel_std: Tensor
+
     def __init__(self, shape: GenShape, generate: int | None = None) -> None:
         super().__init__()
         self.shape, self.generate = shape, shape.layers if generate is None else generate
         if not 1 <= self.generate <= shape.layers:
             raise ValueError(f"{self.generate} layers cannot be generated, only 1 to {shape.layers}")
-        convolutions = [Convolution(*row) for row in shape.convolutions]
-        self.front = FrontEnd(convolutions, shape.norm)
+        self.frame_ms, self.min_samples = shape.grid()
+        if shape.front == "logmel":
+            self.front, features = logmel.LogMel(shape.mels), 2 * shape.mels
+            self.register_buffer("mel_mean", torch.full((shape.mels,), -2.0))
+            self.register_buffer("mel_std", torch.full((shape.mels,), 2.5))
+        else:
+            self.front = FrontEnd([Convolution(*row) for row in shape.convolutions], shape.norm)
+            features = self.front.channels
         self.embedding = Encoder(
             EncoderShape(
-                features=convolutions[-1].channels,
+                features=features,
                 width=shape.width,
                 layers=(),
+                feature_norm=shape.front == "wav2vec2",
                 position_kernel=shape.position_kernel,
                 position_groups=shape.position_groups,
             )
@@ -163,16 +194,56 @@ class GenDistiller(nn.Module):
         following: Tensor = newest + self.output(x)
         return following
 
-    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Waveforms (B, S) with (B,) valid samples to 1 + ``generate`` states (B, T, width) and (B,) valid frames."""
-        passage = self.embedding(*self.front(waves, lengths))
-        mask, padding = valid(passage.frames, passage.embedded.shape[1]), None
+    @property
+    def num_states(self) -> int:
+        """States: the embedded front end and every generated layer."""
+        return self.generate + 1
+
+    def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) with (B,) valid samples to what the embedding takes, (B, T, C), and (B,) valid frames."""
+        if isinstance(self.front, logmel.LogMel):
+            return logmel.stacked(self.front(waves), logmel.mel_frames(lengths), self.mel_mean, self.mel_std)
+        features, frames = self.front(waves, lengths)
+        return features, frames
+
+    def passage(
+        self,
+        waves: Tensor,
+        lengths: Tensor,
+        masked: Tensor | None = None,
+        maps: bool = False,
+        lam: float | None = None,
+    ) -> Passage:
+        """What the model makes of a batch, with gradient, as :meth:`upstreams.students.mini.MiniWavLM.passage`.
+
+        Args:
+            waves: (B, S) samples at 16 kHz.
+            lengths: (B,) valid samples.
+            masked: (B, T) bool, frames whose features become 0, the mean of log-mels; there is no mask embedding.
+            maps: must be false: a step has an attention over time in each block and one over depth, no map of a layer.
+            lam: must be ``None``: the model does not compress.
+
+        Raises:
+            ValueError: ``maps`` or ``lam`` is set.
+        """
+        if maps or lam is not None:
+            raise ValueError("a GenDistiller has no attention maps to give and no compression to choose")
+        features, frames = self.features(waves, lengths)
+        if masked is not None:
+            features = features.masked_fill(masked[..., None], 0.0)
+        embedded = self.embedding(features, frames).embedded
+        mask, padding = valid(frames, embedded.shape[1]), None
         if not bool(mask.all()):
             padding = torch.zeros_like(mask, dtype=waves.dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
-        states = [passage.embedded]
+        states = [embedded]
         for _ in range(self.generate):
             states.append(self.step(states, padding))
-        return states, passage.frames
+        return Passage(states, frames, frames)
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Waveforms (B, S) with (B,) valid samples to 1 + ``generate`` states (B, T, width) and (B,) valid frames."""
+        passage = self.passage(waves, lengths)
+        return passage.states, passage.frames
 
 
 def read(card: Card, file: Path) -> Blueprint:
@@ -194,16 +265,16 @@ def read(card: Card, file: Path) -> Blueprint:
     state = read_tensors(file)
     if generate is None:
         generate = shape.layers
-    convolutions = [Convolution(*row) for row in shape.convolutions]
+    period, shortest = shape.grid()
     return Blueprint(
         make=lambda: GenDistiller(shape, generate),
         state=state,
-        settings={"config": asdict(shape), "generate": generate},
+        settings={"config": shape.to_dict(), "generate": generate},
         depth=generate,
         width=shape.width,
         num_states=generate + 1,
-        frame_ms=frame_ms(convolutions),
-        min_samples=min_samples(convolutions),
+        frame_ms=period,
+        min_samples=shortest,
     )
 
 

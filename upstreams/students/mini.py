@@ -4,170 +4,74 @@ Differences from WavLM base, each to save compute: a log-mel front end instead o
 MelHuBERT), pre-norm layers, width 192. Kept: 20 ms frames, a convolutional positional embedding, gated relative
 position bias shared by all layers, masked prediction of units, utterance mixing.
 
-Exposed states: the positional-convolution output and the output of every layer, each through a parameter-free layer
-norm, so that a weighted sum compares like with like.
+What compression does to such a model is in its shape (:class:`upstreams.students.mini_config.MiniConfig`): pruned
+heads, dimensions and units, shared attention maps, joined frames at a fixed or a chosen rate.
+
+Exposed states: the positional-convolution output (the input of the first layer) and the output of every layer, each
+through a parameter-free layer norm, so that a weighted sum compares like with like.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-WINDOW, HOP, FFT = 400, 160, 512
+from upstreams.students import cif, logmel
+from upstreams.students.frontend import WAV2VEC2, FrontEnd
+from upstreams.students.frontend import min_samples as wav2vec2_samples
+from upstreams.students.logmel import HOP, WINDOW, LogMel, remove_level, valid_mask
+from upstreams.students.mini_config import MiniConfig, whole_heads
+from upstreams.students.mini_layers import Gates, Layer, PositionBias
+from upstreams.students.passage import Passage, grid_of
 
-
-@dataclass(frozen=True)
-class MiniConfig:
-    """Shape of a :class:`MiniWavLM`.
-
-    Attributes:
-        layers: transformer layers.
-        width: model dimension; a multiple of ``head_width``.
-        ffn: inner dimension of the feed-forward blocks.
-        head_width: dimension of one attention head.
-        mels: log-mel channels at 10 ms; two frames are stacked to 20 ms.
-        conv_kernel: kernel of the depthwise positional convolution, frames.
-        buckets: relative-position buckets (both directions together).
-        max_distance: distance in frames from which all offsets share a bucket.
-    """
-
-    layers: int
-    width: int
-    ffn: int
-    head_width: int = 64
-    mels: int = 80
-    conv_kernel: int = 31
-    buckets: int = 64
-    max_distance: int = 200
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MiniConfig:
-        """Build from parsed JSON; an unknown or missing key raises ``TypeError``."""
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return asdict(self)
-
-
-class LogMel(nn.Module):
-    """Log-mel front end: (B, S) waveform to (B, T10, mels) at 10 ms, no padding at the edges.
-
-    Level is removed per utterance (mean mel power over its valid frames), so that gain does not matter.
-    """
-
-    window: Tensor
-    bank: Tensor
-
-    def __init__(self, mels: int) -> None:
-        super().__init__()
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
-        bank = torchaudio.functional.melscale_fbanks(FFT // 2 + 1, 20.0, 8000.0, mels, 16_000, norm="slaney")
-        self.register_buffer("bank", bank, persistent=False)
-
-    def forward(self, waves: Tensor) -> Tensor:
-        """Log mel power, not level-normalised, (B, 1 + (S - 400) // 160, mels)."""
-        frames = waves.unfold(-1, WINDOW, HOP) * self.window
-        power = torch.fft.rfft(frames, FFT).abs().square()
-        return torch.log(power @ self.bank + 1e-8)
-
-
-def valid_mask(lengths: Tensor, frames: int) -> Tensor:
-    """(B, T) bool, true where a frame belongs to the utterance."""
-    return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
-
-
-def remove_level(logmel: Tensor, mask: Tensor) -> Tensor:
-    """Subtract the log of the mean mel power over valid frames, per utterance."""
-    power = torch.where(mask[..., None], logmel, -torch.inf).flatten(1)
-    counts = (mask.sum(1) * logmel.shape[-1]).clamp(min=1).to(logmel.dtype)
-    return logmel - (torch.logsumexp(power, 1) - counts.log())[:, None, None]
-
-
-class PositionBias(nn.Module):
-    """Bucketed relative-position bias (H, T, T), T5-style buckets as in WavLM, shared by all layers."""
-
-    def __init__(self, config: MiniConfig) -> None:
-        super().__init__()
-        self.buckets, self.max_distance = config.buckets, config.max_distance
-        self.embedding = nn.Embedding(config.buckets, config.width // config.head_width)
-
-    def bucket(self, offset: Tensor) -> Tensor:
-        """Bucket of each signed offset (key - query): exact when near, logarithmic when far."""
-        half = self.buckets // 2
-        exact = half // 2
-        distance = offset.abs()
-        scale = math.log(self.max_distance / exact)
-        far = exact + (torch.log(distance.clamp(min=1) / exact) / scale * (half - exact)).long()
-        return (offset > 0).long() * half + torch.where(distance < exact, distance, far.clamp(max=half - 1))
-
-    def forward(self, frames: int) -> Tensor:
-        """Bias (H, T, T)."""
-        place = torch.arange(frames, device=self.embedding.weight.device)
-        bias: Tensor = self.embedding(self.bucket(place[None, :] - place[:, None]))
-        return bias.permute(2, 0, 1)
-
-
-class Layer(nn.Module):
-    """Pre-norm transformer layer whose attention adds a gated relative position bias (WavLM, section 3.1)."""
-
-    def __init__(self, config: MiniConfig) -> None:
-        super().__init__()
-        d = config.width
-        self.heads, self.head_width = d // config.head_width, config.head_width
-        self.norm_attention, self.norm_ffn = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.gate = nn.Linear(config.head_width, 2)
-        self.gate_scale = nn.Parameter(torch.ones(self.heads))
-        self.up, self.down = nn.Linear(d, config.ffn), nn.Linear(config.ffn, d)
-
-    def attend(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
-        """Self-attention of x (B, T, D) with position bias (H, T, T) and padding (B, 1, 1, T) of -inf or 0."""
-        b, t, d = x.shape
-        q, k, v = self.qkv(x).view(b, t, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
-        update, reset = torch.sigmoid(self.gate(q)).unbind(-1)
-        gate = 1.0 + update * (reset * self.gate_scale[:, None] - 1.0) + 1.0
-        scores = q @ k.transpose(-1, -2) / math.sqrt(self.head_width) + gate[..., None] * bias
-        weights = torch.softmax(scores if padding is None else scores + padding, -1)
-        mixed: Tensor = self.out((weights @ v).transpose(1, 2).reshape(b, t, d))
-        return mixed
-
-    def forward(self, x: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        x = x + self.attend(self.norm_attention(x), bias, padding)
-        hidden: Tensor = x + self.down(functional.gelu(self.up(self.norm_ffn(x))))
-        return hidden
+__all__ = [
+    "HOP", "WINDOW", "Gates", "Layer", "LogMel", "MiniConfig", "MiniWavLM", "Passage", "PositionBias", "parameters",
+    "remove_level", "skeleton", "valid_mask", "whole_heads",
+]  # fmt: skip
 
 
 class MiniWavLM(nn.Module):
-    """The encoder. ``forward`` maps waveforms to hidden states; ``encode_mel`` starts from log-mel (training)."""
+    """The encoder. ``forward`` gives the states to expose, ``passage`` what training needs.
 
-    min_samples = WINDOW + HOP
+    Attributes:
+        frame_ms: time between two frames of a state; before compression, where the model compresses.
+        min_samples: fewest samples that give one frame.
+        lam: compression that ``forward`` uses where the shape says ``compress``, see
+            :func:`upstreams.students.cif.mixed`.
+        repeat: whether ``forward`` gives joined frames at 20 ms, repeated, instead of on their own grid.
+    """
+
+    min_samples = logmel.min_samples()
     frame_ms = 20.0
     mel_mean: Tensor
     mel_std: Tensor
+    front: LogMel | FrontEnd
 
     def __init__(self, config: MiniConfig) -> None:
         super().__init__()
-        if config.width % config.head_width:
-            raise ValueError(f"width {config.width} is not a multiple of head_width {config.head_width}")
-        self.config = config
-        self.front = LogMel(config.mels)
-        self.register_buffer("mel_mean", torch.full((config.mels,), -2.0))
-        self.register_buffer("mel_std", torch.full((config.mels,), 2.5))
-        self.project = nn.Linear(2 * config.mels, config.width)
+        self.config, self.lam, self.repeat = config, 0.0, False
+        self.frame_ms = 20.0 * config.reduce
+        if config.front == "logmel":
+            self.min_samples = logmel.min_samples(config.reduce)
+            self.front = LogMel(config.mels)
+            self.register_buffer("mel_mean", torch.full((config.mels,), -2.0))
+            self.register_buffer("mel_std", torch.full((config.mels,), 2.5))
+            self.project = nn.Linear(2 * config.mels, config.width)
+        else:
+            self.min_samples = wav2vec2_samples(WAV2VEC2, config.reduce)
+            self.front = FrontEnd()
+            self.feature_norm = nn.LayerNorm(self.front.channels)
+            self.project = nn.Linear(self.front.channels, config.width)
+        self.weights = cif.Weights(config.width) if config.compress else None
         self.positional = nn.Conv1d(
             config.width, config.width, config.conv_kernel, padding=config.conv_kernel // 2, groups=config.width
         )
-        self.bias = PositionBias(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        width, step = config.width, config.reduce
+        self.reduction = nn.Conv1d(width, width, step, step) if step > 1 else None
+        self.plans = config.plans
+        self.bias = PositionBias(config) if any(plan.own and plan.dims for plan in self.plans) else None
+        self.layers = nn.ModuleList(Layer(config, plan) for plan in self.plans)
         self.mask_embedding = nn.Parameter(torch.zeros(config.width).uniform_(-0.1, 0.1))
 
     @property
@@ -175,13 +79,24 @@ class MiniWavLM(nn.Module):
         """States exposed: one before the first layer and one after each."""
         return self.config.layers + 1
 
-    def frontend(self, logmel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer, those of the maps that ``passage`` gives."""
+        return tuple(len(plan.heads) for plan in self.plans)
+
+    def frontend(self, logmel_10ms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel (B, T10, mels) with (B,) valid 10 ms frames to projected frames (B, T, D) and (B,) lengths."""
-        logmel = remove_level(logmel, valid_mask(lengths, logmel.shape[1]))
-        x = (logmel - self.mel_mean) / self.mel_std
-        pairs = x.shape[1] // 2
-        x = x[:, : 2 * pairs].reshape(x.shape[0], pairs, -1)
-        return self.project(x), lengths // 2
+        if not isinstance(self.front, LogMel):
+            raise ValueError("a model with a wav2vec2 front end takes waveforms, not log-mels")  # noqa: TRY004
+        x, frames = logmel.stacked(logmel_10ms, lengths, self.mel_mean, self.mel_std)
+        return self.project(x), frames
+
+    def embed(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) with (B,) valid samples to projected frames (B, T, D) at 20 ms and (B,) valid frames."""
+        if isinstance(self.front, LogMel):
+            return self.frontend(self.front(waves), logmel.mel_frames(lengths))
+        features, frames = self.front(waves, lengths)
+        return self.project(self.feature_norm(features)), frames
 
     def encode_mel(self, logmel: Tensor, lengths: Tensor, masked: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """Hidden states from log-mel.
@@ -192,27 +107,111 @@ class MiniWavLM(nn.Module):
             masked: (B, T) bool, frames replaced by the mask embedding (pre-training only).
 
         Returns:
-            L + 1 residual-stream tensors (B, T, D), *not* normalised, and (B,) valid 20 ms frames.
+            L + 1 residual-stream tensors (B, T, D), *not* normalised, and (B,) valid frames of these.
         """
-        x, lengths = self.frontend(logmel, lengths)
+        passage = self._encode(*self.frontend(logmel, lengths), masked, maps=False, lam=None)
+        return passage.states, passage.frames
+
+    def passage(
+        self,
+        waves: Tensor,
+        lengths: Tensor,
+        masked: Tensor | None = None,
+        maps: bool = False,
+        lam: float | None = None,
+    ) -> Passage:
+        """What the model makes of a batch, with gradient.
+
+        Args:
+            waves: (B, S) samples at 16 kHz.
+            lengths: (B,) valid samples.
+            masked: (B, T20) bool, frames of 20 ms replaced by the mask embedding.
+            maps: whether attention maps are wanted.
+            lam: compression, for a model that compresses; ``None`` for its attribute ``lam``.
+
+        Raises:
+            ValueError: ``lam`` for a model that does not compress.
+        """
+        return self._encode(*self.embed(waves, lengths), masked, maps, lam)
+
+    def _encode(self, x: Tensor, grid: Tensor, masked: Tensor | None, maps: bool, lam: float | None) -> Passage:
+        """Projected frames x (B, T20, D) with (B,) valid ones through the encoder."""
         if masked is not None:
             x = torch.where(masked[..., None], self.mask_embedding, x)
-        mask = valid_mask(lengths, x.shape[1])
+        x, frames, weights, place = self._compressed(x, grid, lam)
+        mask = valid_mask(frames, x.shape[1])
         x = x * mask[..., None]
         x = x + functional.gelu(self.positional(x.transpose(1, 2)).transpose(1, 2))
+        if self.reduction is not None:
+            place = grid_of(frames, x.shape[1], self.config.reduce)
+            x, frames = self._reduced(x, frames)
+            mask = valid_mask(frames, x.shape[1])
         padding = None
         if not bool(mask.all()):
             padding = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, -torch.inf)[:, None, None, :]
-        bias = self.bias(x.shape[1])
-        states = [x]
-        for layer in self.layers:
-            x = layer(x, bias, padding)
+        states, found = self._layers(x, padding, maps)
+        return Passage(states, frames, grid, found, weights, place)
+
+    def _compressed(
+        self, x: Tensor, grid: Tensor, lam: float | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Frames x (B, T20, D) as segments, with their number, the weights and the segment over each frame."""
+        if self.weights is None:
+            if lam is not None:
+                raise ValueError("lam is for models that compress (compress: true in their shape)")
+            return x, grid, None, None
+        weights = self.weights(x, grid)
+        end = cif.ends(cif.mixed(weights, self.lam if lam is None else lam), grid)
+        x, segments = cif.fire(x, end)
+        return x, segments, weights, cif.segment_of(end, segments)
+
+    def _reduced(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Join ``reduce`` frames into one; frames at the end that fill no group are left out."""
+        step = self.config.reduce
+        if self.reduction is None or int(frames.min()) < step:
+            raise ValueError(f"{int(frames.min())} frames are too few for one reduced frame, which takes {step}")
+        y: Tensor = self.reduction(x.transpose(1, 2)).transpose(1, 2)
+        return y, torch.div(frames, step, rounding_mode="floor")
+
+    def _layers(self, x: Tensor, padding: Tensor | None, maps: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """States from the input of the first layer on, and the maps where they are wanted."""
+        bias = None if self.bias is None else self.bias(x.shape[1])
+        states, found, lent = [x], [], None
+        for layer, plan in zip(self.layers, self.plans, strict=True):
+            x, weights = layer(x, bias, padding, lent)
             states.append(x)
-        return states, lengths
+            if plan.lends:
+                lent = weights
+            if maps:
+                found.append(x.new_zeros(len(x), 0, x.shape[1], x.shape[1]) if weights is None else weights)
+            del weights
+        return states, found
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Waveforms (B, S) with (B,) valid samples to L + 1 states (B, T, D), layer-normed, zero where padded."""
-        frames = 1 + torch.div(lengths - WINDOW, HOP, rounding_mode="floor")
-        states, lengths = self.encode_mel(self.front(waves), frames)
-        mask = valid_mask(lengths, states[0].shape[1])[..., None]
-        return [functional.layer_norm(s, s.shape[-1:]) * mask for s in states], lengths
+        passage = self.passage(waves, lengths)
+        states, frames = passage.repeated() if self.repeat else (passage.states, passage.frames)
+        mask = valid_mask(frames, states[0].shape[1])[..., None]
+        return [functional.layer_norm(s, s.shape[-1:]) * mask for s in states], frames
+
+
+def skeleton(config: MiniConfig, device: torch.device | str = "cpu") -> MiniWavLM:
+    """A model whose weights take no room and no time, to be called with the weights of another one.
+
+    Constants (mel filters, places of kept dimensions) are on ``device``; for
+    :func:`upstreams.students.cutting.passage_with`.
+    """
+    with torch.device("meta"):
+        model = MiniWavLM(config)
+    for module in model.modules():
+        for name, tensor in list(module.named_buffers(recurse=False)):
+            if not tensor.is_meta:
+                setattr(module, name, tensor.to(device))
+    return model
+
+
+def parameters(config: MiniConfig) -> int:
+    """Parameters of the model as an upstream exposes it, without the mask embedding of pre-training; builds nothing."""
+    with torch.device("meta"):
+        model = MiniWavLM(config)
+    return sum(p.numel() for name, p in model.named_parameters() if name != "mask_embedding")
