@@ -1,7 +1,4 @@
-"""Training batches from the pool: equal-length crops, so nothing is padded, with noise and second speakers mixed in.
-
-Mixing happens in the mel power domain, where it costs next to nothing; targets always come from the clean crop.
-"""
+"""Training batches from the pool: equal-length crops, so nothing is padded, with noise and second speakers mixed in."""
 
 from __future__ import annotations
 
@@ -13,20 +10,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upstreams.distillation.pool import Shard
+from harness.interface import SAMPLE_RATE, SlimbenchError
+from harness.noise import Wave, coloured_noise, gain, power
+from upstreams.distillation.pool import FULL_SCALE, Shard
 
-CROPS = (96, 192, 320)
-"""Crop lengths in 10 ms frames."""
+CROPS = (15_600, 30_960, 51_440)
+"""Crop lengths in samples: 48, 96 and 160 frames of 20 ms (hop 320, window 400)."""
+CHANCES = (0.25, 0.3, 0.45)
 
 
-def hours(logmel: Tensor) -> float:
-    """Hours of audio in equal-length crops of log-mel (B, T10, mels) at 10 ms."""
-    return logmel.shape[0] * logmel.shape[1] / 100 / 3600
+def hours(waves: Tensor) -> float:
+    """Hours of audio in equal-length crops (B, S)."""
+    return waves.shape[0] * waves.shape[1] / SAMPLE_RATE / 3600
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How crops are corrupted (after WavLM: noise and a second speaker on at most half of the crop)."""
+    """How crops are corrupted (after WavLM: noise and a second speaker on at most half of the crop).
+
+    Attributes:
+        noise: share of crops that get noise.
+        noise_snr_db: range of its signal-to-noise ratio.
+        speaker: share that get a second speaker.
+        speaker_snr_db: range of the ratio to the second speaker.
+    """
 
     noise: float = 0.3
     noise_snr_db: tuple[float, float] = (0.0, 25.0)
@@ -35,58 +42,68 @@ class Mixing:
 
 
 class Batches:
-    """Draws batches of about ``seconds`` of audio from shards; a share ``real`` of the crops is real speech."""
+    """Draws batches of about ``seconds`` of audio from shards; a share ``real`` of the crops is real speech.
 
-    def __init__(self, shards: Sequence[Shard], seconds: float, real: float, mixing: Mixing) -> None:
+    Args:
+        shards: the pool.
+        seconds: audio per batch.
+        real: share of real speech, as far as there is any.
+        mixing: noise and second speakers.
+        allowed: (shard, utterance) that may be drawn; ``None`` for all.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        seconds: float,
+        real: float,
+        mixing: Mixing,
+        allowed: frozenset[tuple[int, int]] | None = None,
+    ) -> None:
         self.seconds, self.real, self.mixing = seconds, real, mixing
         self.index: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
         for s, shard in enumerate(shards):
             lengths = np.diff(shard.offsets)
             for crop in CROPS:
-                rows = [(s, int(shard.offsets[i]), int(lengths[i])) for i in np.flatnonzero(lengths >= crop)]
+                rows = [
+                    (s, int(shard.offsets[i]), int(lengths[i]))
+                    for i in np.flatnonzero(lengths >= crop)
+                    if allowed is None or (s, int(i)) in allowed
+                ]
                 self.index.setdefault((shard.origin, crop), []).extend(rows)
         self.shards = shards
 
     def draw(self, step: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Clean and mixed log-mel (B, T10, mels) of one step; depends on ``(seed, step)`` only."""
+        """Clean and mixed waveforms (B, S) in [-1, 1] of one step; depends on ``(seed, step)`` only."""
         rng = np.random.default_rng((seed, step))
-        crop = int(rng.choice(CROPS, p=(0.25, 0.3, 0.45)))
-        count = max(2, int(self.seconds * 100 / crop))
-        clean = np.stack([self._crop(rng, crop) for _ in range(count)]).astype(np.float32)
+        crop = int(rng.choice(CROPS, p=CHANCES))
+        count = max(2, int(self.seconds * SAMPLE_RATE / crop))
+        clean: Wave = np.stack([self._crop(rng, crop) for _ in range(count)]).astype(np.float32) / np.float32(
+            FULL_SCALE
+        )
         mixed = np.stack([self._mix(rng, x, clean) for x in clean])
         return torch.from_numpy(clean), torch.from_numpy(mixed)
 
-    def _crop(self, rng: np.random.Generator, crop: int) -> NDArray[np.float16]:
+    def _crop(self, rng: np.random.Generator, crop: int) -> NDArray[np.int16]:
         origin = "real" if rng.random() < self.real else "synthetic"
-        rows = self.index.get((origin, crop)) or self.index[("synthetic", crop)]
+        rows = self.index.get((origin, crop)) or self.index.get(("synthetic", crop)) or self.index.get(("real", crop))
+        if not rows:
+            raise SlimbenchError(f"No clip of the pool is {crop / SAMPLE_RATE:.1f} s long; give more hours or queries.")
         shard, offset, length = rows[int(rng.integers(len(rows)))]
         start = offset + int(rng.integers(length - crop + 1))
-        return self.shards[shard].mel[start : start + crop]
+        return self.shards[shard].wave[start : start + crop]
 
-    def _mix(
-        self, rng: np.random.Generator, x: NDArray[np.float32], others: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        power, level = np.exp(x), float(np.exp(x).mean())
+    def _mix(self, rng: np.random.Generator, x: Wave, others: Wave) -> Wave:
+        mixed, level = x.copy(), power(x)
         if rng.random() < self.mixing.noise:
-            snr = rng.uniform(*self.mixing.noise_snr_db)
-            power = power + mel_noise(rng, *x.shape) * level * 10 ** (-snr / 10)
+            mixed += coloured_noise(rng, x.size) * gain(level, 1.0, rng.uniform(*self.mixing.noise_snr_db))
         if rng.random() < self.mixing.speaker:
-            other = np.exp(others[int(rng.integers(len(others)))])
-            span = int(rng.integers(x.shape[0] // 8, x.shape[0] // 2 + 1))
-            to, at = (int(rng.integers(x.shape[0] - span + 1)) for _ in range(2))
-            gain = level / max(float(other.mean()), 1e-8) * 10 ** (-rng.uniform(*self.mixing.speaker_snr_db) / 10)
-            power[to : to + span] += gain * other[at : at + span]
-        return np.log(power).astype(np.float32)
-
-
-def mel_noise(rng: np.random.Generator, frames: int, mels: int) -> NDArray[np.float64]:
-    """Mel power of stationary coloured noise with slow modulation, unit mean, (frames, mels)."""
-    tilt = np.exp(np.cumsum(rng.normal(0, 0.12, mels)) + rng.normal(0, 1.5) * np.linspace(-1, 1, mels))
-    knots = np.abs(rng.standard_normal(frames // 25 + 3))
-    envelope = 0.4 + rng.random() * np.interp(np.arange(frames) / 25, np.arange(knots.size), knots)
-    noise: NDArray[np.float64] = rng.gamma(3.0, 1.0, (frames, mels)) * tilt * envelope[:, None]
-    noise /= noise.mean()
-    return noise
+            other = others[int(rng.integers(len(others)))]
+            span = int(rng.integers(x.size // 8, x.size // 2 + 1))
+            to, at = (int(rng.integers(x.size - span + 1)) for _ in range(2))
+            ratio = gain(level, power(other), rng.uniform(*self.mixing.speaker_snr_db))
+            mixed[to : to + span] += ratio * other[at : at + span]
+        return mixed
 
 
 def span_mask(rng: np.random.Generator, batch: int, frames: int, start: float, span: int) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,51 @@ def rank_and_world() -> tuple[int, int]:
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW with linear warm-up, a plateau up to 40 % of the steps, and linear decay.
+
+    Attributes:
+        lr: peak learning rate.
+        warmup: share of the steps in which the rate rises.
+        weight_decay: of matrices; vectors have none.
+        clip: largest norm of the gradient.
+        accumulate: batches per update.
+        precision: of products, ``float32`` or ``bfloat16``.
+    """
+
+    lr: float = 1e-3
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision {self.precision!r} is neither float32 nor bfloat16")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate {self.accumulate} is less than 1")
+
+
 class Loop:
-    """AdamW with linear warm-up and decay; writes ``curve.jsonl`` and an atomic ``state.pt`` in ``folder``.
+    """The optimiser of one model; writes ``curve.jsonl`` and an atomic ``state.pt`` in ``folder``.
 
     Batches must depend on the step number only; then a killed run that resumes sees what it would have seen.
-    Under ``torchrun`` each process takes its own batch (``draw_index``) and gradients are averaged.
+    Under ``torchrun`` each process takes its own batch (``draw``) and gradients are averaged.
     ``identity`` is a digest of all that decides the run's outcome; a checkpoint of another identity is refused.
     """
 
-    def __init__(
-        self, folder: Path, model: nn.Module, lr: float, steps: int, identity: str, warmup: float = 0.06
-    ) -> None:
-        self.identity = identity
+    def __init__(self, folder: Path, model: nn.Module, settings: Optimiser, steps: int, identity: str) -> None:
+        self.identity, self.settings = identity, settings
         self.folder, self.model, self.steps, self.step, self.hours = folder, model, steps, 0, 0.0
         decay = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
         flat = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": decay}, {"params": flat, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-        rise = max(1, int(warmup * steps))
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        )
+        rise = max(1, int(settings.warmup * steps))
         hold = int(0.4 * steps)
 
         def factor(step: int) -> float:
@@ -47,17 +76,30 @@ class Loop:
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
         self._figures: dict[str, list[float]] = {}
+        self._drawn, self._began = 0.0, time.time()
         self.rank, self.world = rank_and_world()
 
     @property
-    def draw_index(self) -> int:
-        """Number of the batch that this process takes next; no two processes or steps share one."""
-        return self.step * self.world + self.rank
+    def done(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step >= self.steps
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are taken, 0 to 1."""
+        return self.step / max(self.steps, 1)
+
+    def draw(self, part: int = 0) -> int:
+        """Number of the batch that is this process's ``part`` of the next update; no two ever share one."""
+        return (self.step * self.settings.accumulate + part) * self.world + self.rank
 
     def _average_gradients(self, hours: float) -> float:
         """Average gradients over all processes; returns the hours that all of them drew together."""
+        for parameter in self.model.parameters():  # which ones a step uses may differ between processes
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor([hours])])
+        flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([hours])])
         distributed.all_reduce(flat)
         total = float(flat[-1])
         flat = flat[:-1] / self.world
@@ -106,38 +148,44 @@ class Loop:
         }
         files.save(self.file, state, self.identity)
 
-    def update(self, loss: Tensor, figures: dict[str, float], hours: float, started: float) -> None:
-        """One update, with logging and checkpointing when due.
+    def add(self, loss: Tensor, figures: Mapping[str, float], hours: float) -> None:
+        """Add the gradient of one batch, its share of an update's.
 
         Args:
             loss: of this process's batch.
-            figures: numbers to log, averaged over the steps between two rows.
-            hours: of audio in this process's batch.
-            started: ``time.time()`` when this process began.
+            figures: numbers to log, averaged over the batches between two rows.
+            hours: of audio in the batch.
 
         Raises:
             FloatingPointError: the loss is not finite.
-            SlimbenchError: the checkpoint cannot be written.
         """
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"loss is {float(loss)} at step {self.step} in {self.folder}")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.hours += self._average_gradients(hours) if self.world > 1 else hours
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        self._drawn += hours
+        for name, value in figures.items():
+            self._figures.setdefault(name, []).append(value)
+
+    def update(self) -> None:
+        """Take the step that the added gradients say, with logging and checkpointing when due.
+
+        Raises:
+            SlimbenchError: the checkpoint cannot be written.
+        """
+        self.hours += self._average_gradients(self._drawn) if self.world > 1 else self._drawn
+        self._drawn = 0.0
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.step += 1
         if self.rank:
             return
-        for name, value in figures.items():
-            self._figures.setdefault(name, []).append(value)
-        if self.step % LOG_EVERY == 0 or self.step == self.steps:
+        if self.step % LOG_EVERY == 0 or self.done:
             row = {k: round(sum(v) / len(v), 4) for k, v in self._figures.items()}
-            row |= {"step": self.step, "hours": round(self.hours, 3), "seconds": round(time.time() - started, 1)}
+            row |= {"step": self.step, "hours": round(self.hours, 3), "seconds": round(time.time() - self._began, 1)}
             self._figures = {}
             with (self.folder / "curve.jsonl").open("a") as handle:
                 handle.write(json.dumps(row) + "\n")
-            print(f"{self.folder.name}: {self.step}/{self.steps} {row}", flush=True)
-        if self.step % SAVE_EVERY == 0 or self.step == self.steps:
+        if self.step % SAVE_EVERY == 0 or self.done:
             self.save()

@@ -1,8 +1,9 @@
-"""The training pool: log-mel of synthetic and real speech, on disk, filled before training starts.
+"""The training pool: waveforms of synthetic and real speech, on disk, filled before training starts.
 
-A shard is one ``.npy`` of float16 log-mel (frames, mels) with an ``.json`` of utterance lengths and origin beside it,
-written to a temporary name and renamed, so that a kill leaves whole shards only. Training reads the shards that its
-recipe and ``--data`` ask for, and no others; the real shard notes which cuts it was made from; others are refused.
+A shard is one ``.npy`` of int16 samples at 16 kHz, utterance after utterance, with an ``.json`` of their lengths and
+origin beside it, written to a temporary name and renamed, so that a kill leaves whole shards only. Training reads
+the shards that its recipe and ``--data`` ask for, and no others. The real shard notes which cuts it was made from;
+others are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -24,17 +24,19 @@ from harness import audio, synthesis
 from harness.identity import digest_file, digest_json
 from harness.interface import SAMPLE_RATE, SlimbenchError
 from upstreams.distillation import files
-from upstreams.students.mini import HOP, WINDOW, LogMel
 
+SHORTEST = 960
+"""Samples (60 ms) below which an utterance is no use for training."""
+FULL_SCALE = 32767
 SHARD_SECONDS = 1200.0
 FUNCTION_WORDS = "the a of to and in is it that for was on are with they be at this have from or one had by".split()
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Log-mel of many utterances end to end: ``mel`` (F, mels) float16; utterance i is ``offsets[i]:offsets[i+1]``."""
+    """Many utterances end to end: ``wave`` (samples,) int16; utterance i is ``offsets[i]:offsets[i+1]``."""
 
-    mel: NDArray[np.float16]
+    wave: NDArray[np.int16]
     offsets: NDArray[np.int64]
     origin: str
 
@@ -56,6 +58,15 @@ def sentence(vocabulary: list[str], rng: np.random.Generator) -> str:
 def synthetic(seed: int, seconds: float) -> Iterator[NDArray[np.float64]]:
     """Speak random sentences with random training voices until ``seconds`` of speech are made."""
     rng, engine, vocabulary = np.random.default_rng(seed), synthesis.Synthesiser(), words()
+    try:
+        yield from _spoken(rng, engine, vocabulary, seconds)
+    finally:
+        engine.close()  # the library is loaded once per process, and the next shard renews it
+
+
+def _spoken(
+    rng: np.random.Generator, engine: synthesis.Synthesiser, vocabulary: list[str], seconds: float
+) -> Iterator[NDArray[np.float64]]:
     made = 0.0
     while made < seconds:
         voice = synthesis.random_voice(rng, accents=synthesis.ACCENTS if rng.random() < 0.3 else ("en-us",))
@@ -105,16 +116,16 @@ def rows_digest(root: Path) -> str:
 class Writer:
     """Turns waveforms into shards in ``folder``."""
 
-    def __init__(self, folder: Path, origin: str, mels: int = 80) -> None:
+    def __init__(self, folder: Path, origin: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.origin, self.front = folder, origin, LogMel(mels)
+        self.folder, self.origin = folder, origin
 
     def write(self, name: str, waves: Iterator[NDArray[np.float64]], rows: str | None = None) -> float:
         """Write one shard from all of ``waves``; returns its seconds. A shard that is there already is kept.
 
         Args:
             name: of the shard, after its origin.
-            waves: mono waveforms at 16 kHz.
+            waves: mono waveforms at 16 kHz; one that passes full scale is brought down to it.
             rows: digest of the list that ``waves`` come from, where there is one.
 
         Raises:
@@ -128,25 +139,25 @@ class Writer:
                     f"give another --work folder, or delete {target} to make it anew."
                 )
             return 0.0
-        pieces, lengths = [], []
-        for wave in waves:
-            if wave.size < WINDOW + HOP:
-                continue
-            mel = self.front(torch.from_numpy(wave.astype(np.float32)))
-            pieces.append(mel.numpy().astype(np.float16))
-            lengths.append(mel.shape[0])
+        pieces = [sixteen_bit(wave) for wave in waves if wave.size >= SHORTEST]
         if not pieces:
             raise SlimbenchError(f"Nothing long enough to train on for {target}; check the folder given with --data.")
-        meta: dict[str, Any] = {"origin": self.origin, "lengths": lengths}
+        lengths = [piece.size for piece in pieces]
+        meta: dict[str, Any] = {"origin": self.origin, "samples": lengths}
         files.write_text(target.with_suffix(".json"), json.dumps(meta | ({} if rows is None else {"rows": rows})))
         with files.whole(target) as temporary:
             np.save(temporary, np.concatenate(pieces))
-        return float(sum(lengths)) * HOP / SAMPLE_RATE
+        return float(sum(lengths)) / SAMPLE_RATE
+
+
+def sixteen_bit(wave: NDArray[np.float64]) -> NDArray[np.int16]:
+    """A waveform in [-1, 1] as int16; a louder one is scaled to its peak first."""
+    peak = max(1.0, float(np.abs(wave).max()))
+    return np.rint(wave * (FULL_SCALE / peak)).astype(np.int16)
 
 
 def produce(folder: Path, hours: float, seed: int, real_root: Path | None) -> None:
     """Fill ``folder`` with real speech (once) and ``hours`` of synthetic speech, shard by shard."""
-    torch.set_num_threads(1)
     if real_root is not None:
         Writer(folder, "real").write("all", real(real_root), rows_digest(real_root))
     writer = Writer(folder, "synthetic")
@@ -176,6 +187,6 @@ def read(shards: Sequence[Path]) -> list[Shard]:
     found = []
     for file in shards:
         meta = json.loads(file.with_suffix(".json").read_text())
-        offsets = np.concatenate([[0], np.cumsum(meta["lengths"])]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(meta["samples"])]).astype(np.int64)
         found.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))
     return found

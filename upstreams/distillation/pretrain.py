@@ -8,22 +8,24 @@ HuBERT; a second codebook of MFCCs *with* their utterance mean keeps speaker and
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from harness.identity import digest_json, digest_tensors
 from upstreams.distillation import files, pool
-from upstreams.distillation.batches import Batches, Mixing, hours, span_mask
-from upstreams.distillation.loop import Loop, rank_and_world
+from upstreams.distillation.batches import Batches, hours, span_mask
+from upstreams.distillation.loop import Loop, Optimiser, rank_and_world
+from upstreams.distillation.settings import said
+from upstreams.distillation.statistics import clean_level, fit_statistics
 from upstreams.distillation.units import Codebook, mfcc
-from upstreams.students.mini import MiniConfig, MiniWavLM, remove_level, valid_mask
+from upstreams.students.mini import LogMel, MiniConfig, MiniWavLM
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,22 @@ class Iteration:
         steps: optimiser updates.
         units: size of the phonetic codebook.
         layer: layer of the previous model that the units come from; ``None`` for MFCC units.
+        predict: states that name units, each through its own prediction layers; by default the last alone.
+            ``[4, 12]`` is intermediate layer supervision (ILS-SSL, arXiv 2112.08778).
         lr: peak learning rate (AdamW, linear warm-up and decay).
-        seconds: audio per update.
-        real: share of real speech among the crops.
         grow: start from the previous model, its layers repeated (layer stacking).
         mask_start: probability that a frame starts a masked span of ``mask_span`` frames.
         visible_weight: weight of the loss at visible frames (denoising: their targets come from the clean audio).
         speaker_units: size of the codebook of MFCCs with their utterance mean; ``speaker_weight`` of its loss.
         seed: of weights, crops, masks and codebooks.
-        mixing: noise and second speakers.
     """
 
     config: MiniConfig
     steps: int
     units: int
     layer: int | None = None
+    predict: tuple[int, ...] = ()
     lr: float = 1.5e-3
-    seconds: float = 24.0
-    real: float = 0.4
     grow: bool = False
     mask_start: float = 0.065
     mask_span: int = 8
@@ -60,36 +60,37 @@ class Iteration:
     speaker_units: int = 100
     speaker_weight: float = 0.3
     seed: int = 0
-    mixing: Mixing = field(default_factory=Mixing)
+
+    def __post_init__(self) -> None:
+        if not all(0 < state <= self.config.layers for state in self.predict):
+            raise ValueError(f"predict {list(self.predict)} is not within 1 to {self.config.layers}")
 
 
 class Pretrainer(nn.Module):
-    """Encoder with one prediction layer per codebook."""
+    """Encoder with one prediction layer per predicting state and codebook."""
 
-    def __init__(self, config: MiniConfig, sizes: tuple[int, ...]) -> None:
+    def __init__(self, config: MiniConfig, sizes: tuple[int, ...], predict: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.encoder = MiniWavLM(config)
-        self.norm = nn.LayerNorm(config.width)
-        self.heads = nn.ModuleList(nn.Linear(config.width, size) for size in sizes)
+        self.predict = predict or (config.layers,)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in self.predict)
+        self.sizes = sizes
+        self.heads = nn.ModuleList(nn.Linear(config.width, sum(sizes)) for _ in self.predict)
 
-    def forward(self, logmel: Tensor, masked: Tensor) -> list[Tensor]:
-        """Logits (B, T, units) per codebook, of mixed log-mel (B, T10, mels) with masked frames (B, T)."""
+    def forward(self, logmel: Tensor, masked: Tensor) -> list[list[Tensor]]:
+        """Logits (B, T, units) per predicting state and codebook, of mixed log-mel (B, T10, mels), masked (B, T)."""
         lengths = torch.full((logmel.shape[0],), logmel.shape[1])
         states, _ = self.encoder.encode_mel(logmel, lengths, masked)
-        x = self.norm(states[-1])
-        return [head(x) for head in self.heads]
-
-
-def clean_level(logmel: Tensor) -> Tensor:
-    """Level-normalised log-mel of equal-length crops."""
-    return remove_level(logmel, valid_mask(torch.full((logmel.shape[0],), logmel.shape[1]), logmel.shape[1]))
+        normed = [norm(states[state]) for norm, state in zip(self.norms, self.predict, strict=True)]
+        joined = [head(x) for head, x in zip(self.heads, normed, strict=True)]
+        return [list(x.split(self.sizes, -1)) for x in joined]
 
 
 class Targets:
     """Units of clean crops, from MFCCs or from a layer of a previous model, with the speaker codebook beside."""
 
     def __init__(self, iteration: Iteration, previous: MiniWavLM | None) -> None:
-        self.iteration, self.previous = iteration, previous
+        self.iteration, self.previous, self.front = iteration, previous, LogMel(iteration.config.mels)
         self.books: list[Codebook] = []
 
     def features(self, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +107,8 @@ class Targets:
     @torch.no_grad()
     def fit(self, batches: Batches, draws: int = 120) -> None:
         """Fit both codebooks on clean crops that training will not draw."""
-        parts = [self.features(batches.draw(10_000_000 + i, self.iteration.seed)[0]) for i in range(draws)]
+        seed = self.iteration.seed
+        parts = [self.features(self.front(batches.draw(10_000_000 + i, seed)[0])) for i in range(draws)]
         for index, size in enumerate((self.iteration.units, self.iteration.speaker_units)):
             frames = torch.cat([p[index].flatten(0, 1) for p in parts]).numpy()
             self.books.append(Codebook.fit(frames, size, self.iteration.seed))
@@ -115,13 +117,6 @@ class Targets:
     def __call__(self, clean: Tensor) -> list[Tensor]:
         """Units (B, T) per codebook."""
         return [book(f) for book, f in zip(self.books, self.features(clean), strict=True)]
-
-
-def fit_statistics(encoder: MiniWavLM, batches: Batches, seed: int) -> None:
-    """Set the encoder's global mel mean and standard deviation from clean crops."""
-    level = torch.cat([clean_level(batches.draw(20_000_000 + i, seed)[0]).flatten(0, 1) for i in range(40)])
-    encoder.mel_mean.copy_(level.mean(0))
-    encoder.mel_std.copy_(level.std(0))
 
 
 def grow_from(encoder: MiniWavLM, previous: MiniWavLM) -> None:
@@ -138,30 +133,35 @@ def grow_from(encoder: MiniWavLM, previous: MiniWavLM) -> None:
 def masked_loss(
     model: Pretrainer, targets: Targets, batches: Batches, draw: int
 ) -> tuple[Tensor, dict[str, float], float]:
-    """Cross-entropy at masked and visible frames, phonetic plus weighted speaker units; figures to log; hours drawn."""
+    """Cross-entropy at masked and visible frames, phonetic plus weighted speaker units, averaged over the predicting
+    states; figures of the last of them to log; hours drawn.
+    """
     it = targets.iteration
-    clean, mixed = batches.draw(draw, it.seed)
-    labels = targets(clean)
+    waves, noisy = batches.draw(draw, it.seed)
+    labels = targets(targets.front(waves))
     batch, frames = labels[0].shape
     masked = span_mask(np.random.default_rng((it.seed, draw, 1)), batch, frames, it.mask_start, it.mask_span)
-    logits = model(mixed, masked)
-    hidden = [functional.cross_entropy(x[masked], y[masked]) for x, y in zip(logits, labels, strict=True)]
-    seen = [functional.cross_entropy(x[~masked], y[~masked]) for x, y in zip(logits, labels, strict=True)]
-    phonetic, speaker = (h + it.visible_weight * s for h, s in zip(hidden, seen, strict=True))
-    right = (logits[0].argmax(-1) == labels[0]).float()
+    found = model(targets.front(noisy), masked)
+    losses = []
+    for logits in found:
+        hidden = [functional.cross_entropy(x[masked], y[masked]) for x, y in zip(logits, labels, strict=True)]
+        seen = [functional.cross_entropy(x[~masked], y[~masked]) for x, y in zip(logits, labels, strict=True)]
+        phonetic, speaker = (h + it.visible_weight * s for h, s in zip(hidden, seen, strict=True))
+        losses.append(phonetic + it.speaker_weight * speaker)
+    right = (found[-1][0].argmax(-1) == labels[0]).float()
     figures = {
         "masked_loss": float(hidden[0].detach()),
         "masked_accuracy": float(right[masked].mean()),
         "visible_accuracy": float(right[~masked].mean()),
         "speaker_loss": float(hidden[1].detach()),
     }
-    return phonetic + it.speaker_weight * speaker, figures, hours(clean)
+    return torch.stack(losses).mean(), figures, hours(waves)
 
 
 def identity(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path]) -> str:
     """Digest of what decides an iteration's outcome: settings, the previous model's weights and the shards."""
     before = None if previous is None else digest_tensors(previous.state_dict())
-    return digest_json({"settings": asdict(iteration), "previous": before, "pool": pool.identity(shards)})
+    return digest_json({"settings": said(iteration), "previous": before, "pool": pool.identity(shards)})
 
 
 def codebooks(targets: Targets, batches: Batches, file: Path, identity: str) -> None:
@@ -183,7 +183,9 @@ def codebooks(targets: Targets, batches: Batches, file: Path, identity: str) -> 
         targets.books.append(book)
 
 
-def run(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path], folder: Path) -> MiniWavLM:
+def run(
+    iteration: Iteration, previous: MiniWavLM | None, batches: Batches, shards: Sequence[Path], folder: Path
+) -> MiniWavLM:
     """Run one iteration, resumably; returns the trained encoder and leaves ``state.pt`` and ``curve.jsonl``.
 
     Raises:
@@ -193,21 +195,19 @@ def run(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path]
     if rank_and_world()[0] == 0:
         files.note_start(folder)
     torch.manual_seed(iteration.seed)
-    batches = Batches(pool.read(shards), iteration.seconds, iteration.real, iteration.mixing)
-    model = Pretrainer(iteration.config, (iteration.units, iteration.speaker_units))
+    model = Pretrainer(iteration.config, (iteration.units, iteration.speaker_units), iteration.predict)
     targets = Targets(iteration, previous.eval() if previous is not None else None)
     key = identity(iteration, previous, shards)
-    loop = Loop(folder, model, iteration.lr, iteration.steps, key)
+    loop = Loop(folder, model, Optimiser(lr=iteration.lr), iteration.steps, key)
     codebooks(targets, batches, folder / "codebooks.pt", key)
     if loop.rank == 0:
-        files.write_text(folder / "iteration.json", json.dumps(asdict(iteration), indent=1) + "\n")
+        files.write_text(folder / "iteration.json", json.dumps(said(iteration), indent=1) + "\n")
     if not loop.resume():
         if iteration.grow and previous is not None:
             grow_from(model.encoder, previous)
         else:
             fit_statistics(model.encoder, batches, iteration.seed)
-    started = time.time()
-    while loop.step < iteration.steps:
-        loss, figures, drawn = masked_loss(model, targets, batches, loop.draw_index)
-        loop.update(loss, figures, drawn, started)
+    for _ in tqdm(range(loop.step, iteration.steps), desc=folder.name, mininterval=5, disable=bool(loop.rank)):
+        loop.add(*masked_loss(model, targets, batches, loop.draw()))
+        loop.update()
     return model.encoder

@@ -1,166 +1,218 @@
-"""Recipes: YAML in, a trained encoder with its provenance out."""
+"""The schema of recipes: YAML in, typed settings out, every mistake named with the file and the key."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from safetensors.torch import load_file, save_file
+from typing import Any
 
 from harness import plain_yaml
-from harness.identity import digest_file
+from harness.cards import hint
 from harness.interface import SlimbenchError
-from harness.provenance import gather
-from upstreams.distillation import distil, files, pool, pretrain
+from upstreams.distillation import schedules
 from upstreams.distillation.batches import Mixing
-from upstreams.distillation.loop import rank_and_world
-from upstreams.students.mini import MiniConfig, MiniWavLM
+from upstreams.distillation.loop import Optimiser
+from upstreams.distillation.pretrain import Iteration
+from upstreams.distillation.queries import CHOICES
+from upstreams.distillation.settings import one_of, typed, value_of
+from upstreams.distillation.terms.base import TermSpec
 
 RECIPES = Path(__file__).parent / "recipes"
-WEIGHTS = Path(__file__).parent.parent / "weights"
-FORMS: dict[type, str] = {str: "text", dict: "mapping", list: "list"}
-NEEDED: dict[str, dict[str, type]] = {
-    "pretrain": {"name": str, "pool": dict, "iterations": list},
-    "distil": {"name": str, "pool": dict, "teacher": str, "student": dict},
-}
-"""The keys of each kind of recipe besides ``kind``, and their YAML forms."""
-T = TypeVar("T", pretrain.Iteration, distil.Distillation)
+MODES = ("clean", "masked", "crossed")
+HEARS = ("same", "clean")
+NORMS = ("layer_norm", "none", "corpus")
 
 
-def load(name: str) -> dict[str, Any]:
-    """Read a built-in recipe by name, or any recipe by path."""
-    file = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(f.stem for f in RECIPES.glob("*.yaml")))
-        raise SlimbenchError(f"{file} is missing; give a recipe file or one of: {known}.")
-    recipe = plain_yaml.load(file, "the recipe")
-    if not isinstance(recipe, dict) or recipe.get("kind") not in NEEDED:
-        raise SlimbenchError(f"{file}: a recipe is a mapping with kind: pretrain or kind: distil.")
-    for key, form in NEEDED[recipe["kind"]].items():
-        if not isinstance(recipe.get(key), form) or not recipe[key]:
-            raise SlimbenchError(
-                f"{file}: {key!r} is missing, empty or not a {FORMS[form]}; add it as in a built-in recipe."
-            )
-    if not {"hours", "seed"} <= set(recipe["pool"]):
-        raise SlimbenchError(f"{file}: 'pool' needs hours and seed; add them as in a built-in recipe.")
-    return recipe
+@dataclass(frozen=True)
+class TeacherSpec:
+    """A frozen teacher.
 
-
-def settings(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Typed settings from parsed YAML; an unknown key is an error that names it."""
-    if not isinstance(values, Mapping) or not isinstance(values.get("config"), Mapping):
-        raise SlimbenchError(f"Recipe {where}: settings need a mapping 'config', the encoder's shape; add it.")
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise SlimbenchError(f"Recipe {where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}.")
-    try:
-        typed = dict(values) | {"config": MiniConfig.from_dict(values["config"])}
-        if "mixing" in values:
-            typed["mixing"] = Mixing(**values["mixing"])
-        for key in ("pairs", "copy_layers"):
-            if key in values:
-                typed[key] = tuple(tuple(v) if isinstance(v, list) else v for v in values[key])
-        return kind(**typed)
-    except (TypeError, ValueError) as error:
-        raise SlimbenchError(f"Recipe {where}: {error}; mend the settings.") from error
-
-
-def teacher_folder(name: str) -> Path:
-    """Folder of an embedded encoder by name."""
-    folder = WEIGHTS / name
-    if not (folder / "model.safetensors").is_file():
-        known = ", ".join(sorted(f.parent.name for f in WEIGHTS.glob("*/model.safetensors"))) or "none yet"
-        raise SlimbenchError(f"No teacher {name!r}: {folder} has no model.safetensors; pretrain it, or use: {known}.")
-    return folder
-
-
-def load_encoder(folder: Path) -> MiniWavLM:
-    """An exported encoder (``config.json`` + ``model.safetensors``) in float32, eval mode."""
-    model = MiniWavLM(MiniConfig.from_dict(json.loads((folder / "config.json").read_text())))
-    model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    return model.eval()
-
-
-def export(model: MiniWavLM, folder: Path, recipe: Mapping[str, Any], origin: Mapping[str, Any]) -> Path:
-    """Write half-precision weights, the configuration, and where they come from; returns the weights file.
-
-    ``origin`` joins ``provenance.json``; its ``shards`` name what was trained on: ``real-all`` is ``pretrain/`` and the
-    train splits of ``real/``. The weights get their name last, when all else is there.
+    Attributes:
+        name: a registered upstream or the path of a card; of a mixture, what terms call it.
+        mixture: upstreams of equal shape and their weights, whose states are averaged; empty for ``name`` itself.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "model.safetensors"
-    with files.whole(weights) as temporary:
-        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, temporary)
-        notes = {
-            "recipe": dict(recipe),
-            "sha256": digest_file(temporary),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "code": gather(),
-        }
-        files.write_text(folder / "config.json", json.dumps(model.config.to_dict(), indent=1) + "\n")
-        files.write_text(folder / "provenance.json", json.dumps(notes | dict(origin), indent=1) + "\n")
-    return weights
+
+    name: str
+    mixture: Mapping[str, float] = field(default_factory=dict)
 
 
-def history(runs: Sequence[Path]) -> dict[str, Any]:
-    """What runs left in their folders, by folder name: the code they began with, and their curves."""
-    return {
-        "code_at_start": {run.name: json.loads((run / "started.json").read_text()) for run in runs},
-        "curves": {
-            run.name: [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()] for run in runs
-        },
-    }
+@dataclass(frozen=True)
+class Init:
+    """Where the student's weights begin.
+
+    Attributes:
+        front: ``teacher`` copies the front end's statistics (with ``layers`` its weights too); ``data`` measures.
+        layers: teacher layers (from 0) that the student's layers start from; empty for random ones.
+        width: ``copy`` for equal widths, ``slice`` for the teacher's leading dimensions.
+    """
+
+    front: str = "teacher"
+    layers: tuple[int, ...] = ()
+    width: str = "copy"
+
+    def __post_init__(self) -> None:
+        one_of("front", self.front, ("teacher", "data"))
+        one_of("width", self.width, ("copy", "slice"))
 
 
-def make_pool(recipe: Mapping[str, Any], folder: Path, real_root: Path | None) -> list[Path]:
-    """Fill the pool (first process only; the others wait); returns the shards to train on."""
-    rank, world = rank_and_world()
-    hours, seed = float(recipe["pool"]["hours"]), int(recipe["pool"]["seed"])
-    if rank == 0:
-        pool.produce(folder, hours, seed, real_root)
-    if world > 1:
-        torch.distributed.barrier()
-    return pool.shard_files(folder, hours, seed, real_root is not None)
+@dataclass(frozen=True)
+class Targets:
+    """What the teacher sees and how its states become targets.
+
+    Attributes:
+        mode: ``clean``, nothing is masked; ``masked``, the student's input is, the teacher's is not; ``crossed``,
+            masked frames are compared with the teacher that sees all, the others with one that is masked alike
+            (ARMHuBERT, arXiv 2305.11685).
+        hears: ``same``, the mixed audio that the student hears; ``clean``, the audio before mixing.
+        normalise: of every teacher state: ``layer_norm`` without parameters, ``none``, or ``corpus``, mean and
+            deviation of each dimension over a sample of the data.
+        mask_start: probability that a frame begins a masked span.
+        mask_span: frames of a span.
+    """
+
+    mode: str = "clean"
+    hears: str = "same"
+    normalise: str = "layer_norm"
+    mask_start: float = 0.065
+    mask_span: int = 10
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, MODES)
+        one_of("hears", self.hears, HEARS)
+        one_of("normalise", self.normalise, NORMS)
 
 
-def run(name: str, work: Path, real_root: Path | None, out: Path | None = None) -> Path:
-    """Carry out a recipe in ``work``, resumably.
+@dataclass(frozen=True)
+class Queries:
+    """A budget of clips that the teacher may be asked about (model extraction).
 
-    Args:
-        name: built-in recipe or path of a YAML file.
-        work: folder for the pool, checkpoints and curves.
-        real_root: folder that holds ``real/`` and ``pretrain/``; ``None`` trains on synthetic speech only.
-        out: where the weights go, by default beside the embedded ones.
+    Attributes:
+        minutes: of audio.
+        choose: how, see :data:`upstreams.distillation.queries.CHOICES`.
+    """
 
-    Returns:
-        The weights file.
+    minutes: float
+    choose: str = "random"
+
+    def __post_init__(self) -> None:
+        one_of("choose", self.choose, tuple(CHOICES))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    Attributes:
+        hours: of synthetic speech in the pool.
+        seed: of that speech.
+        real: share of crops of real speech, where ``--data`` gives some.
+        seconds: of audio per batch.
+        mixing: noise and second speakers.
+        queries: restricts the clips.
+    """
+
+    hours: float
+    seed: int
+    real: float = 0.4
+    seconds: float = 24.0
+    mixing: Mixing = field(default_factory=Mixing)
+    queries: Queries | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One distillation.
+
+    Attributes:
+        name: of the upstream that comes out.
+        student: ``family`` and the keys of its shape.
+        terms: addends of the loss.
+        steps: updates.
+        data: what is trained on.
+        teachers: the first is meant where a term names none.
+        title: for tables.
+        after: the work that it follows.
+        method: a short word for tables that compare methods, such as ``pred`` or ``l2l``.
+        init: where the weights begin.
+        targets: what the teacher sees.
+        optimiser: AdamW's settings.
+        seed: of weights and of the order of batches.
+        procedure: what happens besides (pruning, subnets, compression), by ``kind``.
+        stages: settings in which further stages differ; each begins with the model that the one before left.
+    """
+
+    name: str
+    student: Mapping[str, Any]
+    terms: tuple[TermSpec, ...]
+    steps: int
+    data: Data
+    teachers: tuple[TeacherSpec, ...] = (TeacherSpec("wavlm_mini"),)
+    kind: str = "distil"
+    title: str = ""
+    after: str = ""
+    method: str = ""
+    init: Init = field(default_factory=Init)
+    targets: Targets = field(default_factory=Targets)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    seed: int = 0
+    procedure: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for term in self.terms:
+            schedules.parse(term.schedule)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Masked unit prediction from scratch, iteration after iteration."""
+
+    name: str
+    data: Data
+    iterations: tuple[Iteration, ...]
+    kind: str = "pretrain"
+    title: str = ""
+    after: str = ""
+
+
+def load(name: str | Path) -> Recipe | Pretraining:
+    """Read a built-in recipe by name, or any recipe by path.
 
     Raises:
-        SlimbenchError: the recipe is faulty, ``work`` holds another run under its name, or the disk is full.
+        SlimbenchError: there is none, it is no plain YAML, or a key is unknown, missing or of the wrong kind.
     """
-    recipe = load(name)
-    torch.set_num_threads(1)
-    target = out or WEIGHTS / str(recipe["name"])
-    origin: dict[str, Any] = {}
-    if recipe["kind"] == "pretrain":
-        iterations = [settings(pretrain.Iteration, values, name) for values in recipe["iterations"]]
-        runs = [work / f"{recipe['name']}-{number}" for number in range(1, len(iterations) + 1)]
-        shards = make_pool(recipe, work / "pool", real_root)
-        model = pretrain.run(iterations[0], None, shards, runs[0])
-        for iteration, folder in zip(iterations[1:], runs[1:], strict=True):
-            model = pretrain.run(iteration, model, shards, folder)
-    else:
-        student, runs = settings(distil.Distillation, recipe["student"], name), [work / str(recipe["name"])]
-        source = teacher_folder(recipe["teacher"])
-        origin["teacher_sha256"] = digest_file(source / "model.safetensors")
-        teacher = load_encoder(source)
-        shards = make_pool(recipe, work / "pool", real_root)
-        model = distil.run(student, teacher, shards, runs[0])
-    if rank_and_world()[0] == 0:
-        export(model, target, recipe, origin | {"shards": [file.stem for file in shards]} | history(runs))
-    return target / "model.safetensors"
+    file = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(f.stem for f in RECIPES.glob("*.yaml"))
+        raise SlimbenchError(
+            f"{file} is missing{hint(str(name), known)}; give a recipe file or one of: {', '.join(known)}."
+        )
+    values = plain_yaml.load(file, "the recipe")
+    kinds = {"pretrain": Pretraining, "distil": Recipe}
+    if not isinstance(values, dict) or values.get("kind") not in kinds:
+        raise SlimbenchError(f"{file}: a recipe is a mapping with kind: pretrain or kind: distil.")
+    found: Recipe | Pretraining = typed(kinds[values["kind"]], values, str(file))
+    if isinstance(found, Recipe):
+        for index in range(len(found.stages)):
+            stage(found, index + 1, str(file))
+    return found
+
+
+def stage(recipe: Recipe, number: int, where: str = "") -> Recipe:
+    """The settings of stage ``number``; stage 0 is the recipe itself.
+
+    Raises:
+        SlimbenchError: a key of the stage is unknown or of the wrong kind.
+    """
+    if number == 0:
+        return replace(recipe, stages=())
+    changes = dict(recipe.stages[number - 1])
+    hints = typing.get_type_hints(Recipe)
+    place = f"{where or recipe.name}, stage {number + 1}"
+    if wrong := sorted(set(changes) - set(hints) | ({"name", "stages", "kind", "student"} & set(changes))):
+        raise SlimbenchError(f"{place}: a stage cannot set {wrong[0]!r}; remove it.")
+    return replace(
+        recipe, stages=(), **{key: value_of(hints[key], value, f"{place}: {key}") for key, value in changes.items()}
+    )

@@ -7,31 +7,55 @@ import os
 from pathlib import Path
 from typing import Any
 
+WORK, STUDENTS = Path("runs"), Path("students")
+"""Where checkpoints and where models with their cards go, unless said otherwise."""
 
-def _run(arguments: argparse.Namespace) -> int:
+
+def place(arguments: argparse.Namespace) -> Any:
+    """Where a training runs, from a verb's options; under torchrun the processes find each other first."""
     import torch
 
-    from upstreams.distillation import recipe
+    from upstreams.distillation import train
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group("gloo")
-    weights = recipe.run(arguments.recipe, arguments.work, arguments.data, arguments.out)
-    print(f"weights: {weights}")
+    device = train.device(arguments.device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return train.Place(arguments.work, arguments.data, arguments.out, device, arguments.steps)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from upstreams.distillation import train
+
+    for weights in train.run(arguments.recipe, place(arguments)):
+        print(f"weights: {weights}")
+        print(f"card:    {card_of(weights)}")
     return 0
+
+
+def card_of(weights: Path) -> Path:
+    """The card beside the folder of exported weights."""
+    return weights.parent.with_name(f"{weights.parent.name}.yaml")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Options that every training verb has."""
+    parser.add_argument("--work", type=Path, default=WORK, help=f"folder for pool, checkpoints and curves ({WORK})")
+    parser.add_argument("--data", type=Path, help="folder that holds real/ and pretrain/ (default: synthetic only)")
+    parser.add_argument("--out", type=Path, default=STUDENTS, help=f"folder for models and their cards ({STUDENTS})")
+    parser.add_argument("--steps", type=int, help="updates, in place of what the recipe says")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto: CUDA if there is one)")
 
 
 def _add(subparsers: Any, verb: str, text: str, default: str) -> None:
     parser = subparsers.add_parser(verb, help=text, description=text)
     parser.add_argument("recipe", nargs="?", default=default, help=f"recipe name or YAML file (default {default})")
-    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for pool, checkpoints and curves")
-    parser.add_argument("--data", type=Path, help="folder that holds real/ and pretrain/ (default: synthetic only)")
-    parser.add_argument("--out", type=Path, help="folder for the weights (default: beside the embedded ones)")
+    add_places(parser)
     parser.set_defaults(run=_run)
 
 
 def add_pretrain(subparsers: Any) -> None:
-    """Add ``pretrain``: train the embedded teacher; resumes where a killed run stopped."""
-    _add(subparsers, "pretrain", "Train the embedded teacher from scratch, resumably.", "wavlm_mini")
+    """Add ``pretrain``: train a teacher from scratch; resumes where a killed run stopped."""
+    _add(subparsers, "pretrain", "Pre-train a model from scratch, resumably.", "wavlm_mini")
 
 
 def add_distill(subparsers: Any) -> None:

@@ -1,0 +1,107 @@
+"""What training draws: which recordings, which crops, which noise, which masks."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.interface import SlimbenchError
+from upstreams.distillation import batches, pool
+
+
+def _read(folder: Path) -> list[pool.Shard]:
+    return pool.read(pool.shard_files(folder, 0.3, 0, real=True))
+
+
+def test_a_shard_holds_what_was_spoken_to_half_a_step(tmp_path):
+    waves = [np.random.default_rng(n).uniform(-0.9, 0.9, 2_000 + n) for n in range(3)]
+    loud = 3 * waves[0]
+    pool.Writer(tmp_path, "synthetic").write("000-0000", iter([*waves, loud]))
+    (shard,) = pool.read([tmp_path / "synthetic-000-0000.npy"])
+    for index, wave in enumerate([*waves, loud / np.abs(loud).max()]):
+        stored = shard.wave[shard.offsets[index] : shard.offsets[index + 1]] / pool.FULL_SCALE
+        assert np.abs(stored - wave).max() <= 0.5 / pool.FULL_SCALE + 1e-9
+
+
+def test_synthetic_speech_fills_shard_after_shard_in_one_process():
+    lengths = [[wave.size for wave in pool.synthetic(seed, 3.0)] for seed in (5, 6, 5)]
+    assert lengths[0] == lengths[2] != lengths[1]
+
+
+def test_a_draw_depends_on_seed_and_step_only(shards):
+    source = batches.Batches(_read(shards), 8.0, 0.5, batches.Mixing())
+    again = batches.Batches(_read(shards), 8.0, 0.5, batches.Mixing())
+    source.draw(3, 0)
+    torch.testing.assert_close(source.draw(7, 1), again.draw(7, 1), rtol=0, atol=0)
+    clean, _ = source.draw(7, 1)
+    assert not torch.equal(clean, source.draw(7, 2)[0])
+    assert batches.hours(clean) * 3600 == pytest.approx(sum(len(crop) for crop in clean) / 16_000)
+
+
+def test_noise_comes_at_its_signal_to_noise_ratio(shards):
+    always = batches.Mixing(noise=1.0, noise_snr_db=(7.0, 7.0), speaker=0.0)
+    clean, mixed = batches.Batches(_read(shards), 8.0, 0.5, always).draw(0, 0)
+    ratio = 10 * torch.log10(clean.square().mean(1) / (mixed - clean).square().mean(1))
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 7.0), atol=0.01, rtol=0)
+
+
+def test_a_second_speaker_takes_at_most_half_of_a_crop(shards):
+    always = batches.Mixing(noise=0.0, speaker=1.0)
+    clean, mixed = batches.Batches(_read(shards), 8.0, 0.5, always).draw(0, 0)
+    touched = (mixed != clean).float().mean(1)
+    assert bool((touched > 0.1).all() and (touched <= 0.5).all())
+
+
+def test_only_allowed_clips_are_drawn(shards):
+    read = _read(shards)
+    source = batches.Batches(read, 8.0, 0.5, batches.Mixing(), frozenset({(1, 2)}))
+    start, end = read[1].offsets[2:4]
+    own = read[1].wave[start:end].astype(np.float32) / pool.FULL_SCALE  # as crops are made
+    for step in range(20):
+        clean, _ = source.draw(step, 0)
+        assert all(crop.numpy().tobytes() in own.tobytes() for crop in clean)
+
+
+def test_noise_has_power_one():
+    assert np.square(batches.coloured_noise(np.random.default_rng(0), 30_000)).mean() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_masked_spans_cover_what_their_starts_say():
+    mask = batches.span_mask(np.random.default_rng(0), 400, 200, start=0.05, span=6)
+    assert float(mask[:, 6:].float().mean()) == pytest.approx(1 - 0.95**6, abs=0.01)
+    assert bool(mask.any(1).all())
+
+
+def test_other_recordings_than_the_pools_are_refused(shards):
+    root = shards.parent / "data"
+    pool.produce(shards, 0.3, 0, root)
+    manifest = root / "pretrain" / "manifest.csv"
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(SlimbenchError, match=r"real-all\.npy was made from other recordings"):
+        pool.produce(shards, 0.3, 0, root)
+    # a synthetic run leaves the real shard alone
+    assert [file.stem for file in pool.shard_files(shards, 0.3, 0, real=False)] == ["synthetic-000-0000"]
+
+
+def test_real_speech_of_dev_and_test_is_never_trained_on():
+    root = os.environ.get("REAL_SPEECH")
+    if root is None:
+        pytest.skip("REAL_SPEECH is unset: no real recordings here")
+    base = Path(root)
+    kept = {(path, start) for path, start, _ in pool.real_rows(base.parent)}
+    held = set()
+    for file in base.glob("*/manifest.csv"):
+        with file.open(newline="") as handle:
+            held |= {
+                (base / row["path"], float(row["start"]) if row.get("start") else None)
+                for row in csv.DictReader(handle)
+                if row["split"] != "train"
+            }
+    assert kept
+    assert held
+    assert not kept & held

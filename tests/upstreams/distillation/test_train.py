@@ -1,0 +1,256 @@
+"""The trainer: every built-in recipe to a loadable upstream, kills, company, several processes, faulty recipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from harness import registry
+from harness.identity import digest_file
+from harness.interface import SlimbenchError
+from upstreams.distillation import recipe, train
+from upstreams.distillation.batches import Mixing
+from upstreams.distillation.recipe import Data, Pretraining, Queries, Recipe
+from upstreams.distillation.settings import said
+from upstreams.students.mini import MiniConfig, parameters
+
+RECIPES = sorted(file.stem for file in recipe.RECIPES.glob("*.yaml"))
+SMALL = {
+    "name": "s",
+    "kind": "distil",
+    "student": {"family": "mini", "layers": 2, "width": 32, "ffn": 64, "head_width": 16},
+    "terms": [{"knowledge": "hidden", "student": "layers", "teacher": "depth"}],
+    "data": {"hours": 0.3, "seed": 0, "seconds": 3.0},
+    "steps": 4,
+}
+
+
+def _write(folder: Path, **changes: Any) -> Path:
+    values = {**SMALL, **changes}
+    file = folder / f"{values['name']}.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def _place(shards: Path, **changes: Any) -> train.Place:
+    root = shards.parent
+    return replace(train.Place(root, root / "data", root / "students"), **changes)
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_file(file)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_gives_upstreams_that_the_harness_loads(name, shards):
+    found = recipe.load(name)
+    queries = None if found.data.queries is None else Queries(0.25, found.data.queries.choose)
+    data = replace(found.data, hours=0.3, seed=0, seconds=3.0, queries=queries)
+    place = _place(shards, steps=2)
+    if isinstance(found, Pretraining):
+        layers = [replace(it, units=8, speaker_units=4) for it in found.iterations]
+        made = train.pretrained(replace(found, data=data, iterations=tuple(layers)), place)
+    else:
+        made = train.together([replace(found, data=data)], place)
+    for weights in made:
+        assert weights.parent.name.startswith(found.name)
+        upstream = registry.load_upstream(str(weights.parent.with_name(f"{weights.parent.name}.yaml")))
+        hidden = upstream.encode(torch.randn(2, 16_000), torch.tensor([16_000, 12_000]))
+        assert len(hidden.states) == upstream.num_states
+        assert all(bool(torch.isfinite(state).all()) for state in hidden.states)
+        notes = json.loads((weights.parent / "provenance.json").read_text())
+        assert notes["sha256"] == digest_file(weights)
+        assert notes["shards"] == ["real-all", "synthetic-000-0000"]
+        assert [row["step"] for row in list(notes["curves"].values())[-1]] == [2]
+
+
+def test_company_changes_nothing_but_the_time(shards):
+    names = [
+        _write(shards.parent, name="a"),
+        _write(shards.parent, name="b", steps=6, student=SMALL["student"] | {"width": 48}),
+    ]
+    together = train.cohort(names, _place(shards))
+    work = shards.parent / "alone"
+    work.mkdir()
+    (work / "pool").symlink_to(shards)
+    alone = [train.run(name, _place(shards, work=work, out=work))[0] for name in names]
+    for first, second in zip(together, alone, strict=True):
+        assert first.parent.name == second.parent.name
+        torch.testing.assert_close(_weights(first), _weights(second), rtol=0, atol=0)
+
+
+def test_a_run_killed_with_nine_ends_with_the_same_curve_and_weights(shards):
+    root = shards.parent
+    file = _write(root, steps=130)
+    undisturbed = train.run(file, _place(shards))[0]
+    work = root / "killed"
+    work.mkdir()
+    (work / "pool").symlink_to(shards)
+    command = [
+        sys.executable, "-m", "harness", "distill", str(file), "--work", str(work), "--data", str(root / "data"),
+        "--out", str(root / "again"), "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if (work / "s" / "state.pt").is_file():
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (root / "again" / "s").exists(), "the run ended before it was killed"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    torch.testing.assert_close(
+        _weights(root / "again" / "s" / "model.safetensors"), _weights(undisturbed), rtol=0, atol=0
+    )
+    curves = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (folder / "s" / "curve.jsonl").open()
+        ]
+        for folder in (root, work)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_two_processes_are_one_with_twice_the_batches(shards):
+    root = shards.parent
+    alone = train.run(_write(root, name="one", steps=3, optimiser={"accumulate": 2}), _place(shards))[0]
+    both = _write(root, name="two", steps=3)
+    places = ["--work", str(root), "--data", str(root / "data"), "--out", str(root / "out"), "--device", "cpu"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "harness", "distill", str(both), *places]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, timeout=300
+    )
+    found = _weights(root / "out" / "two" / "model.safetensors")
+    torch.testing.assert_close(found, _weights(alone), rtol=2e-3, atol=2e-3)
+    first, second = ([json.loads(line) for line in (root / n / "curve.jsonl").open()][-1] for n in ("one", "two"))
+    assert first["hours"] == pytest.approx(second["hours"], abs=2e-3)
+
+
+def test_half_precision_products_train_to_nearly_the_same(shards):
+    made = {
+        precision: train.run(_write(shards.parent, name=precision, optimiser={"precision": precision}), _place(shards))[
+            0
+        ]
+        for precision in ("float32", "bfloat16")
+    }
+    exact, rough = (torch.cat([v.float().flatten() for v in _weights(made[p]).values()]) for p in made)
+    assert 0 < float((exact - rough).abs().max()) < 0.02
+
+
+def test_a_finished_run_is_not_written_again_and_other_settings_are_refused(shards):
+    file = _write(shards.parent)
+    weights = train.run(file, _place(shards))[0]
+    before = (weights.parent / "provenance.json").stat().st_mtime_ns
+    assert train.run(file, _place(shards)) == [weights]
+    assert (weights.parent / "provenance.json").stat().st_mtime_ns == before
+    with pytest.raises(SlimbenchError, match="other settings, data"):  # the data: synthetic speech only
+        train.run(file, _place(shards, data=None))
+    with pytest.raises(SlimbenchError, match="other settings, data"):
+        train.run(_write(shards.parent, optimiser={"lr": 0.5}), _place(shards))
+    other = _write(shards.parent, teachers=[{"name": "random_mini"}])
+    with pytest.raises(SlimbenchError, match="other settings, data"):
+        train.run(other, _place(shards))
+    weights.unlink()
+    _write(shards.parent, title="another title")  # says nothing about the training
+    assert train.run(file, _place(shards)) == [weights]
+
+
+def test_a_recipe_of_two_stages_is_found_finished_and_smaller_than_it_began(shards):
+    whole = {"family": "mini", "layers": 2, "width": 32, "ffn": 64, "head_width": 16}
+    gates = {"kind": "gates", "sparsity": 0.5}
+    stages = [{"steps": 2, "procedure": {"kind": "plain"}}]
+    file = _write(shards.parent, student=whole, procedure=gates, stages=stages)
+    weights = train.run(file, _place(shards))[0]
+    before = weights.stat().st_mtime_ns
+    assert train.run(file, _place(shards)) == [weights]
+    assert weights.stat().st_mtime_ns == before
+    notes = json.loads((weights.parent / "provenance.json").read_text())
+    assert [curve[-1]["step"] for curve in notes["curves"].values()] == [4, 2]
+    assert notes["parameters"] < 0.8 * parameters(MiniConfig(2, 32, 64, head_width=16))
+
+
+def test_several_teachers_teach_through_their_own_heads(shards):
+    teachers = [
+        {"name": "wavlm_mini"},
+        {"name": "logmel"},
+        {"name": "mix", "mixture": {"wavlm_mini": 3.0, "random_mini": 1.0}},
+    ]
+    terms = [{"knowledge": "hidden", "of": of, "teacher": "last"} for of in ("wavlm_mini", "mix")]
+    terms.append({"knowledge": "hidden", "of": "logmel", "teacher": "last", "weight": 0.5})
+    weights = train.run(_write(shards.parent, teachers=teachers, terms=terms), _place(shards))[0]
+    (row,) = (json.loads(line) for line in (shards.parent / "s" / "curve.jsonl").open())
+    assert {name.split("_")[0] for name in row if name[0].isdigit()} == {"0", "1", "2"}
+    assert weights.is_file()
+
+
+def test_layers_and_leading_widths_of_the_teacher_are_where_a_student_begins(shards):
+    shape = {"family": "mini", "layers": 2, "width": 64, "ffn": 128}
+    file = _write(
+        shards.parent, steps=1, student=shape, init={"layers": [3, 7], "width": "slice"}, optimiser={"lr": 1e-12}
+    )
+    found = _weights(train.run(file, _place(shards))[0])
+    teacher = registry.load_upstream("wavlm_mini").module().state_dict()
+    torch.testing.assert_close(
+        found["layers.1.up.weight"].float(), teacher["layers.7.up.weight"][:128, :64], rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "distill"}, "kind: pretrain or kind: distil"),
+        ({"stepz": 1}, "unknown key 'stepz', did you mean 'steps'"),
+        ({"steps": "many"}, "steps is 'many'; write a whole number"),
+        ({"data": {"hours": 1}}, "'seed' is missing"),
+        ({"data": {"hours": 1, "seed": 0, "mixing": {"noise": "loud"}}}, "noise is 'loud'; write a number"),
+        ({"terms": []}, "no term has a weight"),
+        ({"terms": [{"knowledge": "hiden"}]}, "did you mean 'hidden'"),
+        ({"terms": [{"knowledge": "hidden", "of": "nobody"}]}, "names no teacher 'nobody'"),
+        ({"terms": [{"knowledge": "attention"}], "teachers": [{"name": "logmel"}]}, "attention"),
+        ({"teachers": [{"name": "wavlm_minni"}]}, "did you mean 'wavlm_mini'"),
+        ({"targets": {"mode": "hidden"}}, "mode 'hidden' is none of clean, masked, crossed"),
+        ({"optimiser": {"precision": "int4"}}, "int4"),
+        ({"procedure": {"kind": "magic"}}, "'magic'"),
+        ({"student": {"family": "mini", "layers": 2, "width": 33, "ffn": 64}}, "33"),
+        ({"student": {"family": "maxi"}}, "'maxi' is neither"),
+        ({"init": {"layers": [0, 1]}}, "write init width: slice"),
+        ({"stages": [{"student": {}}]}, "cannot set 'student'"),
+    ],
+)
+def test_a_faulty_recipe_is_one_sentence(shards, changes, message):
+    file = shards.parent / "faulty.yaml"
+    file.write_text(yaml.safe_dump(SMALL | changes))
+    with pytest.raises(SlimbenchError, match=message) as caught:
+        train.run(file, _place(shards))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_is_named_with_the_nearest():
+    with pytest.raises(SlimbenchError, match="did you mean 'wide_pred'"):
+        recipe.load("wide_preds")
+
+
+def test_settings_left_at_their_defaults_are_no_part_of_an_identity():
+    found = said(Recipe("n", {}, (), 1, Data(1.0, 0, mixing=Mixing(noise=0.5))))
+    assert found == {
+        "name": "n",
+        "student": {},
+        "terms": [],
+        "steps": 1,
+        "data": {"hours": 1.0, "seed": 0, "mixing": {"noise": 0.5}},
+    }

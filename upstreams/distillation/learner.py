@@ -1,0 +1,205 @@
+"""A student in training: the encoder, the throw-away parts of its objective, its procedure, where its weights begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.interface import SlimbenchError
+from upstreams.distillation import terms
+from upstreams.distillation.batches import Batches
+from upstreams.distillation.procedures.base import Procedure, build, chance
+from upstreams.distillation.recipe import Recipe, Targets
+from upstreams.distillation.schedules import factor
+from upstreams.distillation.statistics import fit_statistics
+from upstreams.distillation.teachers import MiniTeacher, Teacher, full, layer_normed
+from upstreams.distillation.terms.base import Result, Side, TermSpec, View
+from upstreams.students.cutting import cut
+from upstreams.students.gendistiller import GenDistiller, GenShape
+from upstreams.students.mini import MiniConfig, MiniWavLM
+
+Student = MiniWavLM | GenDistiller
+
+
+class Sight:
+    """What the teachers make of one batch; each is asked when first needed, once for all students."""
+
+    def __init__(
+        self, teachers: Mapping[str, Teacher], waves: Tensor, masked: Tensor | None, targets: Targets, maps: bool
+    ) -> None:
+        self.teachers, self.waves, self.masked, self.targets, self.maps = teachers, waves, masked, targets, maps
+        self._views: dict[str, View] = {}
+
+    def view(self, name: str) -> View:
+        """The normalised view of a teacher, the first where ``name`` is empty."""
+        name = name or next(iter(self.teachers))
+        if name not in self._views:
+            self._views[name] = self._look(self.teachers[name])
+        return self._views[name]
+
+    def _look(self, teacher: Teacher) -> View:
+        view = teacher.view(self.waves, maps=self.maps)
+        if self.targets.mode == "crossed" and self.masked is not None:
+            view = crossed(view, teacher.view(self.waves, self.masked, self.maps), self.masked)
+        return layer_normed(view) if self.targets.normalise == "layer_norm" else view
+
+
+def crossed(whole: View, hidden: View, masked: Tensor) -> View:
+    """Masked frames (B, T) of the view of all audio, the others of the view with those frames hidden."""
+    states = [
+        torch.where(masked[:, : a.shape[1], None], a, b) for a, b in zip(whole.states, hidden.states, strict=True)
+    ]
+    return replace(whole, states=tuple(states))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in training a loss is taken: the update, the share of all of them, and the seed of its chance."""
+
+    step: int
+    progress: float
+    seed: int
+
+
+class Learner(nn.Module):
+    """Student, terms and procedure; ``state_dict`` holds all three.
+
+    Args:
+        recipe: of one stage.
+        student: where it begins.
+        sides: sizes of the teachers, by name.
+
+    Raises:
+        SlimbenchError: a term names no teacher, or asks for what student or teacher have not.
+    """
+
+    def __init__(self, recipe: Recipe, student: Student, sides: Mapping[str, Side]) -> None:
+        super().__init__()
+        self.student, self.active = student, [spec for spec in recipe.terms if spec.weight]
+        if not self.active:
+            raise SlimbenchError(f"Recipe {recipe.name}: no term has a weight; give it at least one.")
+        mine = side_of(student)
+        self.parts = [(spec, terms.build(spec, mine, _side(recipe, spec, sides))) for spec in self.active]
+        self.terms = nn.ModuleList(term for _, term in self.parts)
+        if isinstance(student, GenDistiller) and recipe.procedure.get("kind", "plain") != "plain":
+            raise SlimbenchError(f"Recipe {recipe.name}: a gendistiller knows no procedure; remove it.")
+        self.procedure: Procedure = build(recipe.procedure, self.mini)
+        self.needs_maps = any(term.needs_maps for _, term in self.parts)
+
+    @property
+    def mini(self) -> MiniWavLM:
+        """The student as procedures know it; the plain one takes a generator too."""
+        return cast(MiniWavLM, self.student)
+
+    def fit(self, teachers: Mapping[str, Teacher], draws: Iterable[Tensor], targets: Targets) -> None:
+        """Fit what terms and procedure fit to teachers before the first step, on clean draws (B, S)."""
+        wanted = max([self.procedure.fits, *(term.fits for _, term in self.parts)])
+        waves = [wave for wave, _ in zip(draws, range(wanted), strict=False)]
+        for spec, term in self.parts:
+            if term.fits:
+                term.fit(_views(teachers, spec.of, waves[: term.fits], targets))
+        if self.procedure.fits:
+            self.procedure.fit(_views(teachers, "", waves[: self.procedure.fits], targets))
+
+    def matched(self, student: View, teacher: View) -> Tensor:
+        """The weighted sum of the terms at the end of training, for the views of student and first teacher."""
+        losses = [spec.weight * factor(spec.schedule, 1.0) * term(student, teacher).loss for spec, term in self.parts]
+        return torch.stack(losses).sum()
+
+    def loss(self, waves: Tensor, masked: Tensor | None, sight: Sight, moment: Moment) -> Result:
+        """The weighted sum of the terms and the procedure's penalty, for equal-length waveforms (B, S)."""
+        if self.procedure.observes:
+            self.procedure.observe(sight.view(""))
+        rng = chance(moment.seed, moment.step)
+        now = (moment.step, moment.progress, rng)
+        view = self.procedure.view(self.mini, waves, full(waves), masked, *now, self.needs_maps)
+        total, figures = waves.new_zeros(()), dict[str, float]()
+        for number, (spec, term) in enumerate(self.parts):
+            found: Result = term(view, sight.view(spec.of))
+            total = total + spec.weight * factor(spec.schedule, moment.progress) * found.loss
+            prefix = "" if len(self.active) == 1 else f"{number}_{spec.knowledge}_"
+            figures |= {f"{prefix}{key}": float(value) for key, value in found.figures.items()}
+        extra = self.procedure.penalty(moment.step, moment.progress)
+        if extra is not None:
+            total = total + extra.loss
+            figures |= extra.figures
+        return Result(total, figures | {"loss": float(total.detach())})
+
+
+def _side(recipe: Recipe, spec: TermSpec, sides: Mapping[str, Side]) -> Side:
+    name = spec.of or next(iter(sides))
+    if name not in sides:
+        raise SlimbenchError(
+            f"Recipe {recipe.name}: term {spec.knowledge} names no teacher {name!r}; known: {', '.join(sides)}."
+        )
+    return sides[name]
+
+
+def _views(teachers: Mapping[str, Teacher], name: str, draws: Sequence[Tensor], targets: Targets) -> list[View]:
+    maps = isinstance(teachers[name or next(iter(teachers))], MiniTeacher)
+    return [Sight(teachers, waves, None, targets, maps).view(name) for waves in draws]
+
+
+def side_of(student: Student) -> Side:
+    """Sizes of a student as terms see it, on the grid on which its procedure shows it."""
+    if isinstance(student, GenDistiller):
+        return Side(student.shape.layers + 1, student.shape.width)
+    config = student.config
+    return Side(student.num_states, config.width, 20.0 * config.reduce, tuple(student.heads))
+
+
+def make(values: Mapping[str, Any], where: str) -> Student:
+    """A student with random weights from a recipe's ``student``.
+
+    Raises:
+        SlimbenchError: the family is unknown or the shape impossible.
+    """
+    shape = {key: value for key, value in values.items() if key != "family"}
+    try:
+        if values.get("family", "mini") == "mini":
+            return MiniWavLM(MiniConfig.from_dict(shape))
+        if values["family"] == "gendistiller":
+            return GenDistiller(GenShape.from_dict(shape))
+    except (TypeError, ValueError) as error:
+        raise SlimbenchError(f"{where}: student: {error}; correct the recipe.") from error
+    raise SlimbenchError(f"{where}: student family {values['family']!r} is neither mini nor gendistiller; correct it.")
+
+
+def begin(student: Student, recipe: Recipe, teachers: Mapping[str, Teacher], batches: Batches) -> None:
+    """Give a student the weights that it begins with.
+
+    Raises:
+        SlimbenchError: the recipe takes layers of a teacher that is not of the lab's family, or that do not fit.
+    """
+    first = next(iter(teachers.values()))
+    source = getattr(first, "teacher", first)
+    model = source.model if isinstance(source, MiniTeacher) else None
+    if hasattr(student, "mel_mean"):
+        same = model is not None and getattr(model.config, "front", "logmel") == "logmel"
+        if recipe.init.front == "teacher" and same and model is not None:
+            student.mel_mean.copy_(model.mel_mean)
+            student.mel_std.copy_(model.mel_std)
+        else:
+            fit_statistics(student, batches, recipe.seed)
+    if not recipe.init.layers:
+        return
+    if model is None or not isinstance(student, MiniWavLM):
+        raise SlimbenchError(
+            f"Recipe {recipe.name}: only a student of family mini can take layers, from a mini teacher."
+        )
+    if recipe.init.width == "copy" and student.config.width != model.config.width:
+        raise SlimbenchError(
+            f"Recipe {recipe.name}: width {student.config.width} cannot copy layers of width {model.config.width}; "
+            "write init width: slice."
+        )
+    taken = cut(dict(model.state_dict()), model.config, student.config, recipe.init.layers)
+    missing, unexpected = student.load_state_dict(taken, strict=False)
+    fresh = [name for name in missing if not name.startswith(("mask_embedding", "reduction", "subsample", "weights"))]
+    if unexpected or any(name.startswith("layers.") for name in fresh):
+        raise SlimbenchError(
+            f"Recipe {recipe.name}: the teacher's layers do not fit the student ({(unexpected or fresh)[0]})."
+        )

@@ -1,0 +1,24 @@
+"""Mean and deviation of log-mel over the training data, which every student of the lab divides by."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from upstreams.distillation.batches import Batches
+from upstreams.students.gendistiller import GenDistiller
+from upstreams.students.mini import MiniWavLM, remove_level, valid_mask
+
+
+def clean_level(logmel: Tensor) -> Tensor:
+    """Level-normalised log-mel of equal-length crops (B, T10, mels)."""
+    return remove_level(logmel, valid_mask(torch.full((logmel.shape[0],), logmel.shape[1]), logmel.shape[1]))
+
+
+@torch.no_grad()
+def fit_statistics(model: MiniWavLM | GenDistiller, batches: Batches, seed: int, draws: int = 40) -> None:
+    """Set a model's mel mean and deviation from clean crops that training does not draw."""
+    seen = [clean_level(model.front(batches.draw(20_000_000 + i, seed)[0])).flatten(0, 1) for i in range(draws)]
+    level = torch.cat(seen)
+    model.mel_mean.copy_(level.mean(0))
+    model.mel_std.copy_(level.std(0))
