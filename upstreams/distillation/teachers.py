@@ -12,6 +12,7 @@ from torch.nn import functional
 from harness import registry
 from harness.interface import SlimbenchError, Upstream
 from upstreams.adapters.weights import read_tensors
+from upstreams.distillation.assistants import mix
 from upstreams.distillation.recipe import TeacherSpec
 from upstreams.distillation.terms.base import Side, View
 from upstreams.students.mini import MiniWavLM
@@ -102,12 +103,7 @@ class Mixture:
     @torch.no_grad()
     def view(self, waves: Tensor, masked: Tensor | None = None, maps: bool = False) -> View:
         """See :class:`Teacher`."""
-        views = [layer_normed(part.view(waves, masked, maps)) for part in self.parts]
-        states = [
-            torch.stack([w * s for w, s in zip(self.weights, column, strict=True)]).sum(0)
-            for column in zip(*(view.states for view in views), strict=True)
-        ]
-        return View(tuple(states), views[0].frames)
+        return mix([layer_normed(part.view(waves, masked, maps)) for part in self.parts], self.weights)
 
 
 class Standardised:

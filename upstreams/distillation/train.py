@@ -227,6 +227,7 @@ def _train(runs: Sequence[Run], batches: Batches, first: Recipe, device: str) ->
             if due:
                 _batch(due, due[0].loop.draw(part), part, batches, first, device, maps)
         for run in due:
+            run.learner.procedure.after_backward(run.learner.mini, run.loop.step, run.loop.progress)
             run.loop.update()
         bar.update()
     bar.close()
@@ -245,7 +246,6 @@ def _batch(due: Sequence[Run], draw: int, part: int, batches: Batches, first: Re
         with half:
             found = run.learner.loss(mixed, masked, sight, Moment(run.loop.draw(part), progress, first.seed))
         run.loop.add(found.loss, found.figures, hours(mixed))
-        run.learner.procedure.after_backward(run.learner.mini, run.loop.step, progress)
 
 
 @torch.no_grad()
