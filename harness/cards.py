@@ -15,7 +15,7 @@ from harness.identity import digest_weights, weight_files
 from harness.interface import SlimbenchError
 
 _CARD_TYPES: Mapping[str, type] = {
-    **dict.fromkeys(("name", "title", "adapter", "weights", "sha256", "family", "teacher"), str),
+    **dict.fromkeys(("name", "title", "adapter", "weights", "sha256", "family", "teacher", "method"), str),
     **dict.fromkeys(("licence", "source", "exposes", "precision"), str),
     **dict.fromkeys(("depth", "width"), int),
     **dict.fromkeys(("options", "variants"), dict),
@@ -46,6 +46,7 @@ class Card:
         depth: number of layers, ``None`` where there are none.
         width: dimension of the exposed states.
         teacher: name of the upstream that this one was distilled from.
+        method: a short word for how, where students of equal shape were made in different ways.
         options: settings of the adapter.
         precision: number format of the weights when the upstream runs, one of :data:`PRECISIONS`.
         variants: names of variants, each with the fields in which it differs; ``options`` are added to the card's.
@@ -66,6 +67,7 @@ class Card:
     depth: int | None = None
     width: int | None = None
     teacher: str | None = None
+    method: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)

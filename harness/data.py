@@ -7,17 +7,21 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import kept, registry
 from harness.identity import digest_json
 from harness.interface import SlimbenchError
 from harness.processes import alive
 from harness.progress import Progress, say
+from harness.suite import NOISE as NOISE_SETTINGS
 from harness.suite import Suite
 
 _SEAL = ".built.json"
 NOTES = "notes.json"
 """Beside a manifest: a list of sentences for the readers of its records."""
+NOISE = "noise.json"
+"""In a data folder whose audio carries added noise: which noise, and what it was made from."""
 _LISTS = (".txt", ".yaml", ".csv", ".json", ".lst")
 
 
@@ -78,9 +82,12 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: S
         tasks: tasks whose manifests are wanted.
 
     Raises:
-        SlimbenchError: the data cannot be made, or were changed after they were made.
+        SlimbenchError: the data cannot be made, were changed after they were made, or carry other noise than the suite
+            is for.
     """
     target = folder(suite, data, cache)
+    if data is not None:
+        _check_noise(suite, data)
     if suite.corpora is not None:
         return _index(suite, suite.corpora, target, cache, tasks)
     if suite.builder is None:
@@ -102,6 +109,39 @@ def prepare(suite: Suite, data: Path | None, cache: Path, workers: int, tasks: S
         )
         return Data(target, target, digest, (note,))
     return Data(target, target, digest)
+
+
+def _check_noise(suite: Suite, data: Path) -> None:
+    """Noisy and clean data are never benched under one suite's name, nor two kinds of noise."""
+    carried = _carried(data / NOISE)
+    if carried == suite.noise:
+        return
+    if carried is None:
+        raise SlimbenchError(
+            f"{data}: has no {NOISE}, but suite {suite.name} is for noisy data; make them with `slimbench data noisy "
+            "--data FOLDER --out FOLDER` and name that folder."
+        )
+    raise SlimbenchError(
+        f"{data / NOISE}: says noise {carried}, but suite {suite.name} is for "
+        f"{'data without noise' if suite.noise is None else dict(suite.noise)}; name a suite for this noise, such as a "
+        "copy of the suite file under a name of its own with that `noise`."
+    )
+
+
+def _carried(file: Path) -> dict[str, Any] | None:
+    """The noise that a folder's note of origin states; ``None`` where there is no note."""
+    note = kept.read(file)
+    if note is None:
+        return None
+    try:
+        carried, whole = {name: note["recipe"][name] for name in NOISE_SETTINGS}, note["complete"]
+    except (KeyError, TypeError) as error:
+        raise SlimbenchError(
+            f"{file}: is no note of `slimbench data noisy`, which alone writes a file of this name; rename it."
+        ) from error
+    if not whole:
+        raise SlimbenchError(f"{file}: the folder is not whole yet; repeat the `slimbench data noisy` that makes it.")
+    return carried
 
 
 def _index(suite: Suite, corpora: str, root: Path, cache: Path, tasks: Sequence[str]) -> Data:

@@ -95,6 +95,7 @@ RECORD: dict[str, Any] = {
         "depth": _optional(INT),
         "width": _optional(INT),
         "teacher": _optional(STR),
+        "method": Later(STR),
         "licence": STR,
         "num_states": COUNT,
         "state_width": COUNT,

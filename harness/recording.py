@@ -70,6 +70,7 @@ def _identity(run: Bench) -> dict[str, Any]:
         **{name: getattr(card, name) for name in ("title", "depth", "width", "teacher", "licence", "exposes")},
         "name": upstream.name,
         "family": card.family or "",
+        **({"method": card.method} if card.method else {}),
         "fingerprint": upstream.fingerprint,
         "num_states": upstream.num_states,
         "state_width": upstream.width,

@@ -32,7 +32,7 @@ class Record:
         created: time of creation, ISO 8601 in UTC.
         suite: name of the suite, and digest of its content where it declares one.
         upstream: identity of the upstream: name, title, fingerprint, family, depth, width, teacher, licence,
-            num_states, state_width, frame_ms, exposes.
+            method (where the card states one), num_states, state_width, frame_ms, exposes.
         metric: main metric; ``value`` is its mean over seeds in percent, ``ci95`` the bootstrap interval of that.
         n_test: scored test rows per seed (utterances, or trials in verification).
         secondary: further metrics by name, each ``{"value", "ci95"}``.

@@ -17,8 +17,10 @@ from harness.interface import Batching, SlimbenchError, Task, TrainingProtocol
 DTYPES = ("float16", "bfloat16", "float32")
 OWN = "own"
 """Name of the protocol of a suite that has only one."""
+NOISE = ("kind", "snr_db", "seed", "splits")
+"""What a suite says of the noise that its data carry."""
 _TEXTS = {"name", "title", "about", "builder", "corpora", "digest", "dtype"}
-_TOP = _TEXTS | {"seed", "bootstrap", "seeds", "tasks", "protocols", "sizes"}
+_TOP = _TEXTS | {"seed", "bootstrap", "seeds", "tasks", "protocols", "sizes", "noise"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Suite:
         protocols: all of its protocols, the default first.
         sizes: per task, for plans without the data: [utterances, hours] of each split, hours to encode, and which
             audio and how many folds where that is not its own and one.
+        noise: what the data must carry, as the ``noise.json`` of ``slimbench data noisy`` says it (kind, snr_db, seed,
+            splits); ``None`` for data as they were recorded or made.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Suite:
     file: Path
     protocols: tuple[str, ...] = (OWN,)
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    noise: Mapping[str, Any] | None = None
 
 
 def load(name: str, protocol: str | None = None) -> Suite:
@@ -156,8 +161,15 @@ def _read(file: Path, protocol: str | None) -> Suite:
         file=file,
         protocols=tuple(map(str, content.get("protocols") or (OWN,))),
         sizes=_sizes(file, content.get("sizes") or {}, tasks),
+        noise=_noise(file, content.get("noise")),
         **values,
     )
+
+
+def _noise(file: Path, given: Any) -> Mapping[str, Any] | None:
+    if given is not None and (not isinstance(given, dict) or set(given) != set(NOISE)):
+        raise SlimbenchError(f"{file}: `noise` must give {', '.join(NOISE)}; or leave it out.")
+    return given
 
 
 def _sizes(file: Path, given: Any, tasks: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from harness.records import Record
 from harness.show import face, number
 from leaderboards import overall, shapes
 from leaderboards.board import Board
+from leaderboards.depth_curves import depth_curves
 from leaderboards.heatmap import heat_map
 from leaderboards.layers import layer_weights
 from leaderboards.periods import frame_period
@@ -66,7 +67,7 @@ def figures(
 def shape_figures(
     board: Board, faces: Mapping[str, Look], drawn: Resamples, tolerance: float = shapes.TOLERANCE
 ) -> list[Plot | None]:
-    """Depth against width: a heat map per family and the gains, or all upstreams by shape where there is no family."""
+    """Depth against width: a heat map per family, curves, gains, or all upstreams by shape where there is no family."""
     families = shapes.measured_families(board)
     columns = shapes.measured_columns(board, drawn)
     where = f"Suite {board.suite}. "
@@ -77,7 +78,7 @@ def shape_figures(
         for number, family in enumerate(families, 1)
     ]
     found = [budget for family in families for budget in shapes.budgets(family, tolerance)]
-    return [*maps, gains(found, columns, "gains", where)]
+    return [*maps, depth_curves(found, columns, "depth_curves", where), gains(found, columns, "gains", where)]
 
 
 def published_figures(rows: Sequence[Row], tolerance: float = shapes.PUBLISHED_TOLERANCE) -> list[Plot]:

@@ -12,9 +12,11 @@ from matplotlib.patches import Patch, Rectangle
 
 from harness.show import number
 from leaderboards.groups import in_words
+from leaderboards.published import MEASURED
 from leaderboards.published.marks import footnotes, of_signs
 from leaderboards.shapes import Budget, Column, Family, Member, best_of, budgets
 from leaderboards.style import INK, LEAST_RANGE, PALE, WIDTH, Plot, legend, panels, plain
+from leaderboards.trainings import joined
 
 COLOURS = "YlGnBu"
 """Sequential and colour-blind safe; dark is better."""
@@ -24,7 +26,7 @@ SLOT = 0.21
 
 
 def heat_map(family: Family, columns: Sequence[Column], tolerance: float, name: str, where: str) -> Plot | None:
-    """Scores of all members by shape; ``None`` where no task has two of them.
+    """Scores of all members by shape, several trainings of one as their mean; ``None`` where no task has two of them.
 
     Args:
         family: the students.
@@ -33,6 +35,10 @@ def heat_map(family: Family, columns: Sequence[Column], tolerance: float, name: 
         name: of the figure's file.
         where: first words of the caption, e.g. the suite.
     """
+    several = len(family.members)
+    if all(column.origin is MEASURED for column in columns):
+        family, columns = joined(family, columns)
+    several -= len(family.members)
     shown = [column for column in columns if sum(m.name in column.values for m in family.members) > 1]
     if not shown:
         return None
@@ -63,7 +69,8 @@ def heat_map(family: Family, columns: Sequence[Column], tolerance: float, name: 
     caption = (
         f"{where}{family.name[0].upper()}{family.name[1:]}. Score in percent by depth and width (both ordinal), darker "
         f"is better within its panel; below it millions of parameters; framed: best of a budget (within "
-        f"{100 * tolerance:g} % of parameters). Tasks by group: {in_words()}."
+        f"{100 * tolerance:g} % of parameters). {'Several trainings of a shape stand as their mean. ' * bool(several)}"
+        f"Tasks by group: {in_words()}."
     )
     return Plot(name, f"Depth versus width: {family.name}", " ".join([caption, *notes]), figure)
 

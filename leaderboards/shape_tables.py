@@ -41,8 +41,8 @@ GAIN = (
     "ASR, PR, KS; speaker: SID, ASV."
 )
 INTERVAL = (
-    "Small: 95 % t-interval over test speakers, the same for all shapes, and probe seeds; other shapes and a second "
-    "training of a student are not in it."
+    "Small: 95 % t-interval over test speakers, the same for all shapes, probe seeds and, in a budget that has several "
+    "trainings of a shape (which count as their mean), the spread between these; other shapes are not in it."
 )
 
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from harness.show import face, number
+from leaderboards import trainings
 from leaderboards.board import TASK_ORDER, Board, is_control
 from leaderboards.groups import GROUPS, own
 from leaderboards.published import MEASURED, PUBLISHED, Origin, Row
@@ -45,11 +46,24 @@ class Member:
 
 @dataclass(frozen=True)
 class Family:
-    """Students of one teacher and one kind, by rising parameters, of at least two shapes."""
+    """Students of one teacher, one kind and one method, by rising parameters, of at least two shapes.
+
+    Attributes:
+        name: for people, the method at its end where there is one.
+        teacher: its name.
+        members: the students; several of one shape are trainings of it with different seeds.
+        method: how they were made, as their cards say; empty where they do not, and of published students.
+    """
 
     name: str
     teacher: str
     members: tuple[Member, ...]
+    method: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The name without the method."""
+        return self.name.removesuffix(f", {self.method}") if self.method else self.name
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,12 @@ class Budget:
         return f"{ends[0]} M" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]} M"
 
     def label(self, beside: Sequence[Budget]) -> str:
-        """The size, with the family's name where budgets of several families stand side by side."""
-        alone = len({other.family.name for other in beside}) == 1
-        return self.size if alone else f"{self.family.name}, {self.size}"
+        """The size, with the method or the family's name where budgets of several families stand side by side."""
+        others = {other.family for other in beside}
+        if len({family.name for family in others}) == 1:
+            return self.size
+        alike = len({family.kind for family in others}) == 1 and all(family.method for family in others)
+        return f"{self.family.method if alike else self.family.name}, {self.size}"
 
     @property
     def spread(self) -> float:
@@ -123,20 +140,29 @@ class Gain:
 
 
 def measured_families(board: Board) -> list[Family]:
-    """The upstreams of a board that state depth and width, by teacher and family of their cards; controls apart."""
-    grouped: dict[tuple[str, str, bool], list[Member]] = {}
+    """The upstreams of a board that state depth and width, by teacher, family and method of their cards.
+
+    Controls are apart, and so are students whose cards name no method (records from before there was that field).
+    """
+    grouped: dict[tuple[str, str, str, bool], list[Member]] = {}
     for name in board.learned():
         record = board.any_of(name)
         facts = record.upstream
         if facts["depth"] and facts["width"]:
-            member = Member(name, int(facts["depth"]), int(facts["width"]), float(record.cost["params"]))
-            key = (facts["teacher"] or "", facts["family"], is_control(record))
+            method = facts.get("method", "")
+            member = Member(name, int(facts["depth"]), int(facts["width"]), float(record.cost["params"]), method)
+            key = (facts["teacher"] or "", facts["family"], method, is_control(record))
             grouped.setdefault(key, []).append(member)
     return _families(
-        (f"{kind} students of {teacher}" if teacher else f"{kind}, untrained" * control or f"{kind}, without teacher",
-         teacher, members)
-        for (teacher, kind, control), members in grouped.items()
-    )  # fmt: skip
+        (_called(teacher, kind, control) + f", {method}" * bool(method), teacher, members, method)
+        for (teacher, kind, method, control), members in grouped.items()
+    )
+
+
+def _called(teacher: str, kind: str, control: bool) -> str:
+    if teacher:
+        return f"{kind} students of {teacher}"
+    return f"{kind}, untrained" if control else f"{kind}, without teacher"
 
 
 def published_families(rows: Iterable[Row]) -> list[Family]:
@@ -148,7 +174,7 @@ def published_families(rows: Iterable[Row]) -> list[Family]:
             member = Member(row.system, row.layers, row.width, params * 1e6, row.distilled_by or "unknown")
             grouped.setdefault((row.teacher or "", row.system.split()[0]), []).append(member)
     return _families(
-        (f"{kind} students of {teacher}", teacher, members) for (teacher, kind), members in grouped.items()
+        (f"{kind} students of {teacher}", teacher, members, "") for (teacher, kind), members in grouped.items()
     )
 
 
@@ -203,21 +229,36 @@ def published_columns(rows: Iterable[Row]) -> list[Column]:
 def gain(budget: Budget, column: Column, step: str) -> Gain | None:
     """The slope of a task's score over one budget, by least squares; with two shapes it is their difference.
 
-    The interval is of test speakers and probe seeds, which all shapes share; it knows nothing of other shapes, nor of a
-    student trained a second time. ``None`` where fewer than two depths or widths have a score.
+    Several trainings of a shape count as their mean. The interval is of test speakers, of probe seeds and, where a
+    shape was trained more than once, of trainings; it knows nothing of other shapes. ``None`` where fewer than two
+    depths or widths have a score.
     """
-    there = [member for member in budget.members if member.name in column.values]
-    at = np.asarray([STEPS[step][1](member) for member in there])
+    there = trainings.groups(budget.members, column.values)
+    at = np.asarray([STEPS[step][1](trained[0]) for trained in there])
     if len(set(at.tolist())) < 2:
         return None
     sign = 1.0 if column.higher_is_better else -1.0
-    weights = sign * slope(at, np.eye(len(at)))
-    value = float(weights @ np.asarray([column.values[member.name] for member in there]))
-    parts: tuple[Part, ...] = ()
-    if column.drawn is not None and all(member.name in column.drawn.values for member in there):
-        parts = column.drawn.parts({m.name: float(weight) for m, weight in zip(there, weights, strict=True)})
+    slopes = sign * slope(at, np.eye(len(at)))
+    weights = {m.name: float(w) / len(trained) for trained, w in zip(there, slopes, strict=True) for m in trained}
+    value = math.fsum(weight * column.values[name] for name, weight in weights.items())
+    parts = sources(budget, column, weights)
     ci95 = interval(value, parts) if parts else None
-    return Gain(column.task, step, value, ci95, len({member.shape for member in there}), parts)
+    return Gain(column.task, step, value, ci95, len({trained[0].shape for trained in there}), parts)
+
+
+def sources(budget: Budget, column: Column, weights: Mapping[str, float]) -> tuple[Part, ...]:
+    """The sources of error of a weighted sum of scores of a budget's members; none where nothing can be resampled.
+
+    Args:
+        budget: the members.
+        column: their scores.
+        weights: by member, its factor in the sum.
+    """
+    if column.drawn is None or not weights.keys() <= column.drawn.values.keys():
+        return ()
+    there = trainings.groups(budget.members, column.values)
+    scores = [[column.values[member.name] for member in trained] for trained in there]
+    return (*column.drawn.parts(weights), *trainings.spread(scores, weights))
 
 
 def group_gains(gains: Iterable[Gain | None]) -> list[Gain | None]:
@@ -269,10 +310,10 @@ def best_of(budget: Budget, column: Column) -> frozenset[str]:
     return frozenset(name for name, value in there.items() if value == best)
 
 
-def _families(grouped: Iterable[tuple[str, str, list[Member]]]) -> list[Family]:
+def _families(grouped: Iterable[tuple[str, str, list[Member], str]]) -> list[Family]:
     return [
-        Family(name, teacher, tuple(sorted(members, key=lambda m: (m.params, m.depth, m.name))))
-        for name, teacher, members in grouped
+        Family(name, teacher, tuple(sorted(members, key=lambda m: (m.params, m.depth, m.name))), method)
+        for name, teacher, members, method in grouped
         if len({member.shape for member in members}) > 1
     ]
 

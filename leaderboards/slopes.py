@@ -58,7 +58,9 @@ def gains(found: Sequence[Budget], columns: Sequence[Column], name: str, where: 
     ]  # fmt: skip
     legend(figure, None, handles, "")
     lines = (
-        "lines: 95 % t-intervals over test speakers and probe seeds" if origin.filled else "no intervals can be known"
+        "lines: 95 % t-intervals over test speakers, probe seeds and trainings of a shape where there are several"
+        if origin.filled
+        else "no intervals can be known"
     )
     caption = (
         f"{where}Least-squares slope of the score over log2 of the depth among students of one budget, in points "

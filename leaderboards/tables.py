@@ -10,6 +10,7 @@ from harness import metrics
 from harness.records import Record, own_seconds
 from harness.show import duration, face, interval, number, rate
 from leaderboards import letters, overall, shapes
+from leaderboards.adaptive_periods import adaptive_periods
 from leaderboards.board import Board
 from leaderboards.cells import SCORES, SPEAKERS, millions, score_cells, task_labels
 from leaderboards.costs import median_cost, other_times, timing
@@ -40,6 +41,7 @@ def tables(
         further(board),
         *families(board, drawn, tolerance),
         depth_width(board),
+        adaptive_periods(board),
         tradeoff(board, drawn, weighting),
         gain_kept(board, drawn),
         costs(board),

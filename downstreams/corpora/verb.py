@@ -1,4 +1,7 @@
-"""The verb ``data``: ``slimbench data check superb DATA=/corpora`` says which official corpora are there and right."""
+"""The verb ``data``: ``slimbench data check superb DATA=/corpora`` says which official corpora are there and right.
+
+``slimbench data noisy`` is in ``noisy_verb.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from downstreams.corpora import official
+from downstreams.corpora import noisy_verb, official
 from downstreams.corpora.official import Corpus, Expected, Finding
 from harness.interface import SlimbenchError
 
@@ -18,8 +21,9 @@ _SHOWN = 5
 
 
 def add_verb(subparsers: Any) -> None:
-    """Add ``data check``."""
-    parser = subparsers.add_parser("data", help="check official corpora", description="Check official corpora.")
+    """Add ``data check`` and ``data noisy``."""
+    about = "check official corpora, make noisy data"
+    parser = subparsers.add_parser("data", help=about, description=about[0].upper() + about[1:] + ".")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "Say which corpora of a suite are found, missing or incomplete, and what must come out."
     check = actions.add_parser("check", help="say which corpora are there", description=text)
@@ -32,6 +36,7 @@ def add_verb(subparsers: Any) -> None:
     check.add_argument("--audio", action="store_true", help="also open every audio file and look for cut-off ones")
     check.add_argument("--json", action="store_true", help="with all problems, as JSON")
     check.set_defaults(run=_check)
+    noisy_verb.add_action(actions)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from leaderboards.submissions.findings import Finding, RefusedError, remark
 
 MAX_BYTES = 64 * 2**10
 """Largest card that is read."""
-_STATED = ("title", "depth", "width", "teacher", "licence", "exposes")
+_STATED = ("title", "depth", "width", "teacher", "method", "licence", "exposes")
 _OPEN_LICENCES = re.compile(r"(?i)\b(mit|apache|bsd|cc|mpl|gpl|lgpl|agpl|isc|unlicense|openrail|public domain)\b")
 
 
@@ -100,9 +100,9 @@ def findings(card: Card, digest: str | None, records: Sequence[Record], where: s
     for record in records:
         stated = {**{name: getattr(card, name) for name in _STATED}, "family": card.family or "", "name": card.name}
         for name, value in stated.items():
-            if record.upstream[name] != value:
+            if record.upstream.get(name) != value:
                 yield Finding(
-                    where, name, f"it is {value!r} and the record of {record.task} says {record.upstream[name]!r}"
+                    where, name, f"it is {value!r} and the record of {record.task} says {record.upstream.get(name)!r}"
                 )
                 return
         if card.width not in (None, record.upstream["state_width"]):

@@ -45,7 +45,7 @@ def style():
 
 def test_all_figures_are_there(drawn):
     shown, plots = drawn
-    shape = {"depth_width_1", "gains"} if "thin_wavlm" in shown.upstreams else {"depth_width"}
+    shape = {"depth_width_1", "depth_curves", "gains"} if "thin_wavlm" in shown.upstreams else {"depth_width"}
     assert set(plots) == shape | {
         "results", "tradeoff_params", "tradeoff_macs", "tradeoff_rtf", "tradeoff_bytes", "layer_weights",
         "learning_rates",
@@ -60,6 +60,7 @@ def test_every_upstream_and_task_is_named(drawn):
         wanted = {
             "depth_width": [name for name in facts if facts[name]["depth"]],
             "depth_width_1": [],
+            "depth_curves": [],
             "gains": [],
             "layer_weights": [name for name in facts if facts[name]["num_states"] > 1],
         }.get(kind, list(facts))

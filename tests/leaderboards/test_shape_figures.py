@@ -8,10 +8,12 @@ from drawn_texts import assert_readable, panel_of, texts
 from fake_records import UPSTREAMS, build, fake
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from student_records import SHAPES, student, students
 
 from leaderboards import figures, shapes
 from leaderboards.board import board
+from leaderboards.depth_curves import depth_curves
 from leaderboards.heatmap import heat_map
 from leaderboards.periods import frame_period, models
 from leaderboards.published import PUBLISHED, published
@@ -44,7 +46,7 @@ def test_figures_of_shapes_can_be_read(case):
     shown, drawn = case
     faces = looks(shown.fixed(), shown.learned())
     plots = [plot for plot in figures.shape_figures(shown, faces, drawn) if plot]
-    assert [plot.name for plot in plots] == ["depth_width_1", "gains"]
+    assert [plot.name for plot in plots] == ["depth_width_1", "depth_curves", "gains"]
     for plot in plots:
         freeze(plot.figure)
         assert_readable(plot.name, plot.figure, texts(plot.figure))
@@ -126,6 +128,56 @@ def test_gains_are_drawn_where_the_table_has_them():
             assert (made.value,) in lines
             assert made.ci95 in lines
     assert gains([], columns, "g", "") is None
+
+
+def twice_trained():
+    """Two methods, two trainings of every shape of one budget, scores known: (records, their names by shape)."""
+    records = []
+    for method, plus in (("pred", 0.0), ("l2l", 4.0)):
+        for depth, width in ((2, 200), (4, 140), (8, 100)):
+            for seed, less in enumerate((1.0, -1.0)):
+                name = f"d{depth}_{method}_s{seed}"
+                made = student(name, "ks", (depth, width, 1.4e6), 60.0 + 2 * depth + plus + less, noise=0.05)
+                made.upstream["method"] = method
+                records.append(made)
+    return records
+
+
+def test_curves_go_through_means_and_show_every_training():
+    shown = board("s", twice_trained())
+    drawn = resample(shown, 300)
+    faces = looks(shown.fixed(), shown.learned())
+    plots = {plot.name: plot for plot in figures.shape_figures(shown, faces, drawn) if plot}
+    assert list(plots) == ["depth_width_1", "depth_width_2", "depth_curves", "gains"]
+    for plot in plots.values():
+        freeze(plot.figure)
+        assert_readable(plot.name, plot.figure, texts(plot.figure))
+    panel = panel_of(plots["depth_curves"].figure, "ks")
+    curves = [line for line in panel.lines if len(line.get_xdata()) == 3]
+    assert len({line.get_linestyle() for line in curves}) == len(curves) == 2
+    for method, line in zip(("l2l", "pred"), sorted(curves, key=lambda c: -c.get_ydata()[0]), strict=True):
+        known = {d: [shown.cells[f"d{d}_{method}_s{s}", "ks"].value for s in (0, 1)] for d in (2, 4, 8)}
+        assert list(line.get_ydata()) == pytest.approx([np.mean(values) for values in known.values()])
+        dots = [list(one.get_ydata()) for one in panel.lines if one.get_marker() == "o" and one.get_markersize() < 2]
+        assert all(values in dots for values in known.values())
+    names = [text.get_text() for text in plots["depth_curves"].figure.findobj(Text)]
+    assert "pred, 1.4 M" in names
+    assert "l2l, 1.4 M" in names
+
+
+def test_a_heat_map_has_the_mean_of_the_trainings_in_one_cell():
+    shown = board("s", twice_trained())
+    (mine,) = [f for f in shapes.measured_families(shown) if f.method == "pred"]
+    plot = heat_map(mine, shapes.measured_columns(shown, resample(shown, 100)), 0.05, "x", "")
+    panel = panel_of(plot.figure, "ks")
+    assert len(cells(panel)) == 3
+    means = {np.mean([shown.cells[f"d{d}_pred_s{s}", "ks"].value for s in (0, 1)]) for d in (2, 4, 8)}
+    assert {f"{value:.1f}" for value in means} <= {text.get_text() for text in panel.texts}
+    assert "Several trainings of a shape stand as their mean." in plot.caption
+
+
+def test_no_curve_through_one_depth():
+    assert depth_curves([], [shapes.Column("ks", "accuracy ↑", True, {"a": 1.0})], "x", "") is None
 
 
 def test_published_points_stand_beside_superb_alone():

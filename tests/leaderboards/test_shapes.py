@@ -8,7 +8,7 @@ import pytest
 from student_records import PER_DOUBLING, SHAPES, student, students
 
 from harness import stats
-from leaderboards import shapes, uncertainty
+from leaderboards import shapes, trainings, uncertainty
 from leaderboards.board import board
 from leaderboards.published import PUBLISHED, published
 from leaderboards.render import latex, markdown
@@ -229,3 +229,102 @@ def test_measured_and_published_never_share_a_family():
     assert theirs <= systems
     assert not measured & theirs
     assert all(column.origin is PUBLISHED and column.drawn is None for column in shapes.published_columns(rows))
+
+
+def trained(depth, width, method, seed, level, noise=0.0, **more):
+    """A student by method and seed of its distillation; ``noise`` is of the probe's seeds."""
+    made = student(f"d{depth}_{method}_s{seed}", "ks", (depth, width, 1.4e6), level, noise=noise, **more)
+    if method:
+        made.upstream["method"] = method
+    return made
+
+
+def test_methods_are_families_of_their_own_and_cards_without_one_are_too():
+    shapes_of = ((2, 200), (4, 140))
+    records = [trained(d, w, method, 0, 50.0 + d) for method in ("pred", "l2l", "") for d, w in shapes_of]
+    found = shapes.measured_families(board("s", records))
+    assert {(f.name, f.method, f.kind) for f in found} == {
+        ("mini students of wavlm_mini, pred", "pred", "mini students of wavlm_mini"),
+        ("mini students of wavlm_mini, l2l", "l2l", "mini students of wavlm_mini"),
+        ("mini students of wavlm_mini", "", "mini students of wavlm_mini"),
+    }
+    assert all(len(f.members) == 2 for f in found)
+    by_method = {f.method: shapes.budgets(f)[0] for f in found}
+    named = [by_method[method] for method in ("pred", "l2l", "")]
+    assert [b.label(named[:2]) for b in named[:2]] == ["pred, 1.4 M", "l2l, 1.4 M"]
+    assert named[0].label(named[:1]) == "1.4 M"
+    assert named[2].label(named) == "mini students of wavlm_mini, 1.4 M"
+    assert not shapes.cautions(named)
+
+
+def test_trainings_of_a_shape_count_as_their_mean():
+    """Unequal numbers of trainings: the slope is that of the means, not of the single students."""
+    levels = {(2, 200): (50.0, 60.0), (4, 140): (70.0,), (8, 100): (72.0, 78.0, 72.0)}
+    records = [trained(*at, "pred", s, v) for at, values in levels.items() for s, v in enumerate(values)]
+    shown = board("s", records)
+    (budget,) = shapes.budgets(shapes.measured_families(shown)[0])
+    (column,) = shapes.measured_columns(shown, resample(shown, 100))
+    value = {at: [column.values[f"d{at[0]}_pred_s{s}"] for s in range(len(v))] for at, v in levels.items()}
+    made = shapes.gain(budget, column, "doubling")
+    means = [np.mean(values) for values in value.values()]
+    assert made.value == pytest.approx(np.polyfit([1, 2, 3], means, 1)[0])
+    assert made.shapes == 3
+    # by hand: slope weights -1/2, 0, 1/2 on the means; pooled variance with 1 + 2 degrees of freedom
+    squares = sum(np.sum((np.array(v) - np.mean(v)) ** 2) for v in value.values())
+    (extra,) = trainings.spread(list(value.values()), {"d2_pred_s0": -0.25, "d2_pred_s1": -0.25, **{
+        f"d8_pred_s{s}": 1 / 6 for s in range(3)}})  # fmt: skip
+    assert extra.freedom == 3.0
+    assert extra.variance == pytest.approx(squares / 3 * (0.25 / 2 + 0.25 / 3))
+    assert extra.variance == pytest.approx(made.parts[-1].variance)
+    without = uncertainty.interval(made.value, made.parts[:-1])
+    assert made.ci95[0] < without[0] < without[1] < made.ci95[1]
+
+
+def test_the_interval_of_twice_trained_students_covers_the_truth_over_trainings():
+    """Every training adds its own luck (2 points) to a truth of 5 points per doubling; speakers add theirs."""
+    covered, narrow = 0, 0
+    for trial in range(80):
+        rng = np.random.default_rng(trial)
+        records = []
+        for depth, width in ((2, 200), (4, 140), (8, 100)):
+            for seed in range(2):
+                made = trained(depth, width, "pred", seed, 50.0, speakers=30, each=10, seeds=1)
+                chance = 0.5 + 0.05 * math.log2(depth) + rng.normal(0, 0.02)
+                for row in made.predictions["0"]:
+                    row["hyp"] = "yes" if rng.random() < chance else "no"
+                value = stats.mean_score("accuracy", [made.predictions["0"]])
+                records.append(type(made)(**{**vars(made), "value": value}))
+        shown = board("s", records)
+        (budget,) = shapes.budgets(shapes.measured_families(shown)[0])
+        (column,) = shapes.measured_columns(shown, resample(shown, 200, trial))
+        found = shapes.gain(budget, column, "doubling")
+        covered += found.ci95[0] <= 5.0 <= found.ci95[1]
+        low, high = uncertainty.interval(found.value, found.parts[:1])
+        narrow += low <= 5.0 <= high
+    assert covered >= 70
+    assert covered >= narrow
+
+
+def test_without_a_second_training_there_is_no_such_source(shown, drawn):
+    (mine,) = shapes.measured_families(shown)
+    budget, column = shapes.budgets(mine)[0], shapes.measured_columns(shown, drawn)[0]
+    made = shapes.gain(budget, column, "doubling")
+    weights = dict(zip(("s3x192", "s6x136", "s12x96"), (-0.5, 0.0, 0.5), strict=True))
+    assert [p.freedom for p in made.parts] == [p.freedom for p in column.drawn.parts(weights)]
+    assert trainings.spread([[1.0], [5.0]], weights) == ()
+
+
+def test_trainings_are_of_one_shape_and_size():
+    members = [
+        Member("a", 2, 200, 1e6),
+        Member("b", 2, 200, 1e6),
+        Member("c", 2, 200, 1.01e6),
+        Member("d", 4, 140, 1e6),
+    ]
+    named = [[member.name for member in group] for group in trainings.groups(members, {"a", "b", "c", "d"})]
+    assert named == [["a", "b"], ["c"], ["d"]]
+    assert [[m.name for m in group] for group in trainings.groups(members, {"b"})] == [["b"]]
+    column = Column("ks", "accuracy ↑", True, {"a": 1.0, "b": 4.0, "d": 7.0})
+    mine, (means,) = trainings.joined(Family("f", "t", tuple(members)), [column])
+    assert [member.name for member in mine.members] == ["a", "c", "d"]
+    assert means.values == {"a": 2.5, "d": 7.0}
