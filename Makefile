@@ -1,6 +1,6 @@
 # Every verb makes the environment first if it is not there. Options of a verb: .venv/bin/slimbench VERB --help
 .DEFAULT_GOAL := help
-.PHONY: help setup bench plan check test lint report results list clean
+.PHONY: help setup bench plan check distill family sweep test lint report leaderboard results list clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -17,6 +17,11 @@ CACHE_LIMIT ?=
 FRAMES ?= auto
 COMPUTE ?=
 BUDGET ?=
+RECIPE ?=
+STEPS ?=
+FAMILY ?= dvw
+FAMILY_OPTIONS ?= --params 1.0M,2.5M --depths 1,2,3,6,12 --seeds 2,1 --steps 800 --seconds 12
+SUITES ?= embedded
 EXECUTOR ?= inprocess
 WORKERS ?=
 
@@ -46,6 +51,10 @@ help: ## this text
 	@echo '  CACHE_LIMIT  most GB of features to keep, least recently used go first'
 	@echo '  FRAMES    cache or stream: from the disk, or encoded on demand ($(FRAMES): as they fit)'
 	@echo '  COMPUTE   float32 or bfloat16, the precision of the upstream'\''s products (bfloat16 on CUDA)'
+	@echo '  RECIPE    of distill: a name from docs/recipes.md, or path of a YAML file'
+	@echo '  STEPS     updates, in place of what a recipe says'
+	@echo '  FAMILY    of family and sweep: a name ($(FAMILY)); FAMILY_OPTIONS, see slimbench family --help'
+	@echo '  SUITES    of sweep: names of suites ($(SUITES))'
 	@echo '  EXECUTOR  who does the jobs of bench: inprocess, or ray, a cluster ($(EXECUTOR))'
 	@echo '  WORKERS   jobs at once on Ray (as many as the cluster can do)'
 
@@ -65,6 +74,17 @@ plan: .venv/.ready ## say what a bench would do and what it costs
 
 check: .venv/.ready ## try on made-up sound whether UPSTREAM keeps every promise
 	@$(RUN) check --upstream '$(UPSTREAM)' $(if $(filter-out auto,$(DEVICE)),--device '$(DEVICE)')
+
+distill: .venv/.ready ## make the student of RECIPE, STEPS long; DATA holds real/ and pretrain/; goes on after an interruption
+	@$(RUN) distill '$(RECIPE)' --device '$(DEVICE)' $(if $(STEPS),--steps '$(STEPS)') $(if $(DATA),--data '$(DATA)')
+
+family: .venv/.ready ## solve students of equal size (FAMILY_OPTIONS) and write their recipes to families/FAMILY
+	@$(RUN) family --name '$(FAMILY)' $(FAMILY_OPTIONS) $(if $(STEPS),--steps '$(STEPS)')
+
+sweep: .venv/.ready ## distil and bench all students of FAMILY on SUITES, cheapest first; goes on after an interruption
+	@test -f 'families/$(FAMILY)/family.yaml' || $(RUN) family --name '$(FAMILY)' $(FAMILY_OPTIONS)
+	@$(RUN) sweep '$(FAMILY)' --suites '$(SUITES)' --device '$(DEVICE)' --results '$(RESULTS)' --cache '$(CACHE)' \
+		$(if $(DATA),--data '$(DATA)') $(if $(TASKS),--tasks '$(TASKS)')
 
 test: .venv/.ready ## run the tests
 	$(BIN)/python -m pytest
