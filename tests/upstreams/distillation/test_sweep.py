@@ -1,0 +1,393 @@
+"""A sweep with stubs for training and benches: order, kills, failures; the hands that start processes; the plan."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from sweep_cases import COLUMNS, Stubs, family
+
+from harness import suite
+from harness.interface import SlimbenchError
+from upstreams.distillation import family_files, recipe, sweep_child, sweep_hands, sweep_plan, sweep_verb
+from upstreams.distillation.sweep import Column, Job, Sweep, cohorts, remaining
+
+
+def run(folder, *, workers=1, columns=COLUMNS, **stubs):
+    hands = Stubs(folder, **stubs)
+    sweep = Sweep(family(folder), columns, hands, workers)
+    sweep.run()
+    return sweep, hands
+
+
+def whole(found):
+    """Every model and record of the family is there, by brute force over files."""
+    expected = {f"{student.name}.model" for student in found.students}
+    expected |= {
+        f"{column.suite}+{column.task}+{student.name}.record" for column in COLUMNS for student in found.students
+    }
+    return {file.name for file in found.folder.iterdir()} - {"log.txt"} == expected
+
+
+def test_everything_is_done_in_the_promised_order(tmp_path):
+    sweep, hands = run(tmp_path)
+    assert whole(sweep.family)
+    assert not sweep.failures
+    names = [student.name for student in sweep.family.students]
+    trained, benched = (list(group) for _, group in itertools.groupby(hands.log, lambda line: line.split()[0]))
+    assert trained == ["train " + " ".join(names[4 * i : 4 * i + 4]) for i in range(4)]  # one per budget and seed
+    assert benched == [f"bench {c.suite} {c.task} {name}" for c in COLUMNS for name in names]
+    assert sweep.made == 16 + 48
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    run(tmp_path)
+    before = Stubs(tmp_path).log
+    sweep, hands = run(tmp_path)
+    assert hands.log == before
+    assert sweep.made == 0
+    next(tmp_path.glob("embedded+pr+*.record")).unlink()
+    _, hands = run(tmp_path)
+    assert len(hands.log) == len(before) + 1
+
+
+@pytest.mark.parametrize("dies", [1, 3, 4, 5, 20, 52])
+def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path, dies):
+    child = os.fork()
+    if child == 0:
+        run(tmp_path, dies=dies)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    killed = Stubs(tmp_path).log
+    assert len(killed) == dies
+    made = {file.name for file in tmp_path.iterdir()}
+    sweep, hands = run(tmp_path)
+    assert whole(sweep.family)
+    assert not sweep.failures
+    for line in hands.log[dies:]:  # nothing that had ended before the kill
+        for word in line.split()[1:] if line.startswith("train") else [line.removeprefix("bench ").replace(" ", "+")]:
+            assert f"{word}.{'model' if line.startswith('train') else 'record'}" not in made
+
+
+def test_a_student_that_fails_stops_no_other(tmp_path):
+    faulty = "f_1000000_d1_l2l_s1"
+    sweep, hands = run(tmp_path, faulty=(faulty,))
+    assert [(failure.what, failure.reason) for failure in sweep.failures] == [(faulty, f"{faulty} diverged.")]
+    others = [student.name for student in sweep.family.students if student.name != faulty]
+    assert {file.stem for file in tmp_path.glob("*.model")} == set(others)
+    assert len(list(tmp_path.glob("*.record"))) == len(others) * len(COLUMNS)
+    assert not [line for line in hands.log if line.startswith("bench") and faulty in line]
+    # the rest of its cohort went on one by one, each of them once
+    alone = [line.split()[1] for line in hands.log if line.startswith("train") and len(line.split()) == 2]
+    assert alone == [faulty, "f_1000000_d3_pred_s1", "f_1000000_d3_l2l_s1"]
+    said = sweep_verb.conclusion(sweep)
+    assert "1 failed" in said
+    assert f"{faulty}: {faulty} diverged." in said
+    again, _ = run(tmp_path)  # mended
+    assert whole(again.family)
+    assert "all done" in sweep_verb.conclusion(again)
+
+
+def test_a_bench_that_fails_stops_no_other(tmp_path):
+    title = "embedded pr f_1000000_d1_pred_s0"
+    sweep, _ = run(tmp_path, refused=(title,))
+    assert [(failure.what, failure.reason) for failure in sweep.failures] == [(title, "no such corpus.")]
+    assert len(list(tmp_path.glob("*.record"))) == 47
+
+
+def test_a_training_that_ends_without_a_model_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stubs, "train", lambda self, students: None)
+    sweep, _ = run(tmp_path)
+    assert {failure.reason for failure in sweep.failures} == {"its training ended without a model"}
+    assert len(sweep.failures) == 16
+    assert not list(tmp_path.glob("*.record"))
+
+
+def test_a_damaged_student_or_mark_is_named_and_the_rest_is_done(tmp_path, monkeypatch):
+    bad = family(tmp_path).students[2]
+    wrong = Job(COLUMNS[1], family(tmp_path).students[0])
+    known, marked = Stubs.trained, Stubs.benched
+
+    def trained(self, student):
+        if student == bad:
+            raise SlimbenchError("made by another recipe.")
+        return known(self, student)
+
+    def benched(self, job):
+        if job == wrong:
+            raise SlimbenchError("damaged mark.")
+        return marked(self, job)
+
+    monkeypatch.setattr(Stubs, "trained", trained)
+    monkeypatch.setattr(Stubs, "benched", benched)
+    sweep, hands = run(tmp_path)
+    assert {failure.what for failure in sweep.failures} == {bad.name, wrong.title}
+    assert not any(bad.name in line for line in hands.log)
+    assert len(list(tmp_path.glob("*.record"))) == 15 * 3 - 1
+
+
+def test_workers_run_at_once_and_do_the_same(tmp_path, monkeypatch):
+    running, most, lock = [0], [0], threading.Lock()
+    plain = Stubs.bench
+
+    def bench(self, job):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+            return plain(self, job)
+
+    monkeypatch.setattr(Stubs, "bench", bench)
+    sweep, hands = run(tmp_path, workers=3, faulty=("f_1000000_d1_l2l_s1",))
+    assert most[0] == 3
+    assert [failure.what for failure in sweep.failures] == ["f_1000000_d1_l2l_s1"]
+    benches = [line.split()[1:3] for line in hands.log if line.startswith("bench")]
+    assert len(benches) == 45
+    place = [[[c.suite, c.task] for c in COLUMNS].index(column) for column in benches]
+    assert all(a <= b + 1 for a, b in itertools.pairwise(place))  # columns follow each other but for those at once
+
+
+def test_an_interruption_ends_the_sweep(tmp_path, monkeypatch):
+    def bench(self, job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stubs, "bench", bench)
+    for workers in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, workers=workers)
+
+
+def test_progress_says_what_is_left(tmp_path, capsys):
+    run(tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert lines[0].startswith("[1/48] embedded ks f_1000000_d1_pred_s0: accuracy 50.0; 47 left, about ")
+    assert lines[-1].endswith("0 left")
+
+
+def test_what_remains_is_counted_by_column():
+    a, b, c = Column("s", "a"), Column("s", "b"), Column("s", "c")
+    assert remaining([a, b], {}) is None
+    assert remaining([a, a, b, c], {a: [2.0, 4.0], b: [10.0]}) == 2 * 3.0 + 10.0 + 6.5
+
+
+def test_cohorts_share_budget_and_seed(tmp_path):
+    groups = cohorts(family(tmp_path).students)
+    assert [len(group) for group in groups] == [4] * 4
+    assert all(len({(s.budget, s.seed) for s in group}) == 1 for group in groups)
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A real family of two recipes and hands whose children are stubs: (workshop, requests)."""
+    parser = argparse.ArgumentParser()
+    from upstreams.distillation import family_verb
+
+    family_verb.add_family(parser.add_subparsers())
+    words = ["family", "--params", "0.3M", "--depths", "2", "--out", str(tmp_path), "--name", "tiny", "--steps", "3"]
+    options = parser.parse_args(words)
+    options.run(options)
+    found = family_files.read(tmp_path / "tiny")
+    place = sweep_hands.Place(tmp_path / "work", tmp_path / "out", tmp_path / "results", tmp_path / "cache")
+    asked = []
+
+    def ask(what, request):
+        asked.append((what, request))
+        if what == "train":
+            for file in request["recipes"]:
+                make(Path(request["out"]), recipe.load(file))
+        if what == "bench":
+            name = Path(request["options"]["upstream"]).stem
+            record = Path(request["options"]["suite"], name, f"{request['options']['tasks'][0]}-0.json")
+            file = request["options"]["results"] / record
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).touch()
+            return {"record": str(record), "said": "accuracy 1.0"}
+        return None
+
+    monkeypatch.setattr(sweep_child, "ask", ask)
+    return sweep_hands.Workshop(found, place), asked
+
+
+def make(out, made):
+    folder = out / made.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(made.name.encode())
+    (folder / "config.json").write_text("{}")
+    (folder / "provenance.json").write_text(json.dumps({"recipe": asdict(made)}))
+    (out / f"{made.name}.yaml").write_text("name: x\n")
+
+
+def test_hands_train_a_cohort_in_one_child_and_know_what_is_there(shop):
+    hands, asked = shop
+    one, two = hands.family.students
+    assert not hands.trained(one)
+    hands.train([one, two])
+    assert [what for what, _ in asked] == ["pool", "train"]
+    assert hands.trained(one)
+    assert hands.trained(two)
+    hands.train([one])
+    assert [what for what, _ in asked] == ["pool", "train", "train"]
+    for name in (f"{one.name}.yaml", f"{one.name}/config.json", f"{one.name}/model.safetensors"):
+        (hands.place.out / name).rename(hands.place.out / "away")
+        assert not hands.trained(one)
+        (hands.place.out / "away").rename(hands.place.out / name)
+    assert hands.trained(one)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "same"), [("steps", 4, False), ("title", "another", True), ("seed", 9, False)]
+)
+def test_a_model_of_another_recipe_is_refused(shop, key, value, same):
+    hands, _ = shop
+    student = hands.family.students[0]
+    make(hands.place.out, replace(recipe.load(hands.family.recipe(student)), **{key: value}))
+    if same:
+        assert hands.trained(student)
+    else:
+        with pytest.raises(SlimbenchError, match="was made by another recipe"):
+            hands.trained(student)
+
+
+def test_a_bench_is_done_while_model_suite_and_record_stay(shop, monkeypatch):
+    hands, asked = shop
+    hands.train(hands.family.students)
+    student = hands.family.students[0]
+    job = Job(Column("embedded", "ks"), student)
+    assert hands.benched(job) is None
+    assert hands.bench(job) == "accuracy 1.0"
+    assert asked[-1][1]["options"]["upstream"] == str(hands.card(student))
+    assert asked[-1][1]["options"]["data"] is None
+    assert hands.benched(job) is not None
+    assert hands.benched(Job(Column("embedded", "pr"), student)) is None
+    assert hands.benched(Job(Column("embedded", "ks"), hands.family.students[1])) is None
+    fresh = sweep_hands.Workshop(hands.family, replace(hands.place, seeds=1))
+    assert fresh.benched(job) is None  # other seeds are another record
+    fresh = sweep_hands.Workshop(hands.family, hands.place)
+    weights = hands.place.out / student.name / "model.safetensors"
+    weights.write_bytes(b"other")
+    assert fresh.benched(job) is None
+    weights.write_bytes(student.name.encode())
+    fresh = sweep_hands.Workshop(hands.family, hands.place)
+    assert fresh.benched(job) is not None
+    monkeypatch.setattr(sweep_hands, "PROTOCOL_VERSION", -1)
+    assert fresh.benched(job) is None
+    monkeypatch.undo()
+    next(hands.place.results.rglob("ks-0.json")).unlink()
+    assert fresh.benched(job) is None
+
+
+def test_a_changed_manifest_of_the_users_data_is_another_bench(shop, tmp_path):
+    hands, _ = shop
+    hands.train(hands.family.students)
+    table = tmp_path / "data" / "real" / "ks" / "manifest.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("a")
+    here = sweep_hands.Workshop(hands.family, replace(hands.place, data=tmp_path / "data"))
+    job = Job(Column("real-mini", "ks"), hands.family.students[0])
+    here.bench(job)
+    assert here.benched(job) is not None
+    table.write_text("b")
+    assert here.benched(job) is None
+
+
+def test_a_suite_without_its_data_is_refused_before_anything_is_trained(shop, tmp_path):
+    hands, _ = shop
+    assert hands.data_of("embedded") is None
+    with pytest.raises(SlimbenchError, match="Suite real-mini runs on data that you bring; give --bench-data"):
+        hands.data_of("real-mini")
+    there = sweep_hands.Workshop(hands.family, replace(hands.place, data=tmp_path))
+    with pytest.raises(SlimbenchError, match="real is no folder"):
+        there.data_of("real-mini")
+    (tmp_path / "real").mkdir()
+    assert there.data_of("real-mini") == tmp_path / "real"
+
+
+def test_columns_are_complete_and_cheapest_first():
+    found = sweep_hands.columns(["embedded", "real-mini"], [])
+    by_suite = {name: [c.task for c in found if c.suite == name] for name in ("embedded", "real-mini")}
+    assert list(by_suite) == list(dict.fromkeys(column.suite for column in found))
+    for name, tasks in by_suite.items():
+        assert set(tasks) == set(suite.load(name).tasks)
+        assert set(tasks[:4]) == {"ks", "ic", "sid", "er"}  # those that read means
+    assert sweep_hands.columns(["embedded"], ["sid", "ks"]) == [Column("embedded", "sid"), Column("embedded", "ks")]
+    with pytest.raises(SlimbenchError, match="ks"):
+        sweep_hands.columns(["embedded"], ["kss"])
+
+
+def test_the_plan_adds_up(shop):
+    hands, _ = shop
+    said = sweep_plan.describe(hands.family, [Column("embedded", "ks")], hands, 1, lambda student: (100.0, 50.0))
+    assert "together 0:12:30" not in said
+    assert "together 12:30" in said  # 3 steps of 50 s shared, and of 100 s for each of two students
+    assert "benches: 2 of 2 to do, no time known before the first" in said
+    make(hands.place.out, recipe.load(hands.family.recipe(hands.family.students[0])))
+    said = sweep_plan.describe(hands.family, [Column("embedded", "ks")], hands, 1, lambda student: (100.0, 50.0))
+    assert "together 7:30" in said
+    hands.train(hands.family.students)
+    hands.bench(Job(Column("embedded", "ks"), hands.family.students[0]))
+    said = sweep_plan.describe(hands.family, [Column("embedded", "ks")], hands, 1, lambda student: (1 / 0, 0.0))
+    assert "training: all students are trained" in said
+    assert "benches: 1 of 2 to do, about" in said
+
+
+def test_a_step_is_timed_on_the_recipe_itself(shop):
+    hands, _ = shop
+    own, shared = sweep_plan.Timer(hands.family, "cpu")(hands.family.students[0])
+    assert own > 0
+    assert shared > 0
+
+
+def call(*words):
+    parser = argparse.ArgumentParser()
+    sweep_verb.add_sweep(parser.add_subparsers())
+    options = parser.parse_args(["sweep", *words])
+    return options.run(options)
+
+
+def test_the_verb_exits_with_1_after_a_failure(shop, tmp_path, capsys, monkeypatch):
+    hands, asked = shop
+    places = [f"--{n}={tmp_path / n}" for n in ("work", "out", "results", "cache")]
+    words = ["tiny", f"--families={tmp_path}", "--tasks=ks", *places]
+    monkeypatch.setattr("harness.cli.main", lambda arguments: asked.append(("report", arguments)))
+    assert call(*words) == 0
+    assert [what for what, _ in asked] == ["pool", "train", "bench", "bench", "report"]
+    assert call(*words) == 0
+    assert len(asked) == 5  # nothing was done, and nothing reported
+    (tmp_path / "out" / hands.family.students[0].name / "config.json").unlink()
+    monkeypatch.setattr(sweep_child, "ask", lambda what, request: (_ for _ in ()).throw(SlimbenchError("no.")))
+    assert call(*words) == 1
+    assert f"{hands.family.students[0].name}: no." in capsys.readouterr().out
+    with pytest.raises(SlimbenchError, match="slimbench family --name none"):
+        call("none", f"--families={tmp_path}")
+
+
+def test_a_child_says_why_it_failed(tmp_path):
+    request = {"recipes": ["no-such-recipe.yaml"], "data": None, "device": "cpu"}
+    with pytest.raises(SlimbenchError, match=r"no-such-recipe\.yaml is missing"):
+        sweep_child.ask("train", request | {"work": str(tmp_path), "out": str(tmp_path)})
+    with pytest.raises(SlimbenchError, match="its process ended with 1"):
+        sweep_child.ask("nonsense", {})
+
+
+def test_a_child_that_is_killed_is_an_error_with_the_signal(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    monkeypatch.setattr(subprocess, "run", _killing(subprocess.run))
+    with pytest.raises(SlimbenchError, match="signal 9 ended its process"):
+        sweep_child.ask("train", {})
+
+
+def _killing(plain):
+    return lambda command, **more: plain(["/bin/sh", "-c", "kill -9 $$"], **more)

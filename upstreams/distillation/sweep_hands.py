@@ -1,0 +1,220 @@
+"""The hands of a sweep: training and benches in processes of their own, and what on disk says that they are done."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import kept, suite
+from harness.identity import digest_file, digest_json
+from harness.interface import SlimbenchError
+from harness.plan import PROTOCOL_VERSION, choose_tasks
+from harness.registry import task as task_called
+from harness.store.features import EXTRACTION_VERSION
+from upstreams.distillation import recipe, sweep_child
+from upstreams.distillation.family_files import Family, Student
+from upstreams.distillation.sweep import Column, Job
+from upstreams.distillation.train import TOLD
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep works, and how its benches are run.
+
+    Attributes:
+        work: folder of pool, checkpoints and marks.
+        out: where models and their cards go.
+        results: where records go.
+        cache: data and features.
+        data: folder that holds ``real/`` and ``pretrain/``; ``None`` trains on synthetic speech only.
+        bench_data: folder of data for suites that do not make their own; by default ``real`` in ``data``.
+        device: torch device.
+        threads: of a bench.
+        seeds: per learning rate of a bench.
+        frames: from the disk or encoded on demand.
+        cache_limit: most GB of features.
+    """
+
+    work: Path
+    out: Path
+    results: Path
+    cache: Path
+    data: Path | None = None
+    bench_data: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    seeds: int | None = None
+    frames: str = "auto"
+    cache_limit: float | None = None
+
+
+@dataclass
+class Workshop:
+    """Implements :class:`upstreams.distillation.sweep.Hands`.
+
+    Attributes:
+        family: the students.
+        place: where.
+    """
+
+    family: Family
+    place: Place
+    _pools: set[tuple[float, int]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _weights: dict[str, str] = field(default_factory=dict)
+
+    def card(self, student: Student) -> Path:
+        """The card of a student that is trained."""
+        return self.place.out / f"{student.name}.yaml"
+
+    def trained(self, student: Student) -> bool:
+        """Whether model, configuration, provenance and card are there.
+
+        Raises:
+            SlimbenchError: they are, but the model was made by another recipe.
+        """
+        folder = self.place.out / student.name
+        files = [folder / name for name in ("model.safetensors", "config.json", "provenance.json")]
+        if not all(file.is_file() for file in (*files, self.card(student))):
+            return False
+        made = kept.read(files[-1]).get("recipe", {})
+        now = json.loads(json.dumps(asdict(recipe.load(self.family.recipe(student)))))
+        if not _same(_deciding(made), _deciding(now)):
+            raise SlimbenchError(
+                f"{folder} was made by another recipe than {self.family.recipe(student)}; give another --out, "
+                f"or delete the folder and {self.place.work / student.name} to train it anew."
+            )
+        return True
+
+    def train(self, students: Sequence[Student]) -> None:
+        """Distil students side by side in a process of their own; see :class:`~upstreams.distillation.sweep.Hands`."""
+        place = self.place
+        recipes = [self.family.recipe(student) for student in students]
+        request = {
+            "recipes": [str(file) for file in recipes],
+            "work": str(place.work),
+            "out": str(place.out),
+            "data": None if place.data is None else str(place.data),
+            "device": place.device,
+        }
+        with self._lock:
+            pools = {(found.data.hours, found.data.seed) for found in map(recipe.load, recipes)}
+            if pools - self._pools:
+                sweep_child.ask("pool", request)
+                self._pools |= pools
+        sweep_child.ask("train", request)
+
+    def benched(self, job: Job) -> float | None:
+        """Seconds of a bench whose mark is of this very model and whose record is there."""
+        mark: Mapping[str, Any] | None = kept.read(self._mark(job))
+        if mark is None or mark["identity"] != self._identity(job):
+            return None
+        return float(mark["seconds"]) if (self.place.results / mark["record"]).is_file() else None
+
+    def bench(self, job: Job) -> str:
+        """Run a bench in a process of its own and leave its mark."""
+        place, began = self.place, time.monotonic()
+        options = {
+            "upstream": str(self.card(job.student)),
+            "suite": job.column.suite,
+            "tasks": [job.column.task],
+            "results": str(place.results),
+            "cache": str(place.cache),
+            "data": _text(self.data_of(job.column.suite)),
+            **{name: getattr(place, name) for name in ("seeds", "device", "threads", "frames", "cache_limit")},
+        }
+        said = sweep_child.ask("bench", {"options": options})
+        seconds = round(time.monotonic() - began, 1)
+        mark = {"identity": self._identity(job), "record": said["record"], "seconds": seconds}
+        kept.write(self._mark(job), mark | {"said": said["said"]})
+        return str(said["said"])
+
+    def data_of(self, name: str) -> Path | None:
+        """The folder of data that a suite needs, ``None`` for one that makes its own.
+
+        Raises:
+            SlimbenchError: it needs one and none is there.
+        """
+        chosen = suite.load(name)
+        if chosen.builder is not None:
+            return None
+        place = self.place
+        found = place.bench_data or (place.data / "real" if place.data is not None else None)
+        if found is None or not found.is_dir():
+            raise SlimbenchError(
+                f"Suite {name} runs on data that you bring{'' if found is None else f' and {found} is no folder'}; "
+                "give --bench-data, or --data with a folder that holds real/."
+            )
+        return found
+
+    def _mark(self, job: Job) -> Path:
+        column = job.column
+        folder = self.place.work / "sweeps" / self.family.name / Path(column.suite).stem
+        return folder / f"{column.task}-{job.student.name}.json"
+
+    def _identity(self, job: Job) -> str:
+        """Digest of what a bench depends on that can change between two sweeps."""
+        column, data = job.column, self.data_of(job.column.suite)
+        table = None if data is None else data / column.task / "manifest.csv"
+        return digest_json(
+            {
+                "weights": self._digest(self.place.out / job.student.name / "model.safetensors"),
+                "suite": digest_file(suite.load(column.suite).file),
+                "task": column.task,
+                "seeds": self.place.seeds,
+                "data": _text(data),
+                "manifest": digest_file(table) if table is not None and table.is_file() else None,
+                "versions": [PROTOCOL_VERSION, EXTRACTION_VERSION],
+            }
+        )
+
+    def _digest(self, weights: Path) -> str:
+        """Digest of a file that does not change while a sweep goes on."""
+        if str(weights) not in self._weights:
+            self._weights[str(weights)] = digest_file(weights)
+        return self._weights[str(weights)]
+
+
+def columns(suites: Sequence[str], tasks: Sequence[str]) -> list[Column]:
+    """What to bench, suite by suite: the tasks in the order given, or else the cheapest first.
+
+    Cheap are tasks that read a mean per utterance, and among alike those with fewer training examples.
+
+    Raises:
+        SlimbenchError: a suite is unknown, or has not all of the tasks.
+    """
+    found = []
+    for name in suites:
+        chosen = suite.load(name)
+        there = choose_tasks(chosen, tasks)
+        found += [Column(name, task) for task in tasks or sorted(there, key=lambda task: _price(chosen, task))]
+    return found
+
+
+def _price(chosen: suite.Suite, name: str) -> tuple[bool, int]:
+    task = task_called(name)
+    protocol = suite.protocol(chosen, task)
+    return task.need != "pooled", protocol.steps * protocol.batch
+
+
+def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without what changes nothing about the model."""
+    return {key: value for key, value in values.items() if key not in TOLD}
+
+
+def _same(made: Any, now: Any) -> bool:
+    """Whether two recipes agree on all that both of them state; one written earlier knows fewer keys."""
+    if isinstance(made, Mapping) and isinstance(now, Mapping):
+        return all(_same(made[key], now[key]) for key in made.keys() & now.keys())
+    if isinstance(made, list) and isinstance(now, list):
+        return len(made) == len(now) and all(map(_same, made, now))
+    return bool(made == now)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
