@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def table(found: Sequence[Entry]) -> str:
-    """The recipes as text, one line per product; what is a recipe's stands in its first line."""
+    """The recipes as text, one line per product; what is a recipe's stands in its first line, its loss on the page."""
     from harness import listing
     from upstreams.distillation import recipe_words as words
 
@@ -61,10 +61,8 @@ def table(found: Sequence[Entry]) -> str:
         facts = {
             "steps": " + ".join(map(str, words.steps(one))),
             "s/step": f"{words.audio_seconds(one):g}",
-            "after": one.after,
-            "loss": words.loss_words(one),
-            "targets": words.targets_words(one),
             "procedure": " + ".join(dict.fromkeys(_procedures(entry))),
+            "after": one.after,
         }
         for number, product in enumerate(entry.products):
             rows.append(
