@@ -40,6 +40,11 @@ class Mixing:
     speaker: float = 0.2
     speaker_snr_db: tuple[float, float] = (-3.0, 10.0)
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("noise_snr_db", self.noise_snr_db), ("speaker_snr_db", self.speaker_snr_db)):
+            if low > high:
+                raise ValueError(f"{name} runs from {low} to {high}; write the smaller first")
+
 
 class Batches:
     """Draws batches of about ``seconds`` of audio from shards; a share ``real`` of the crops is real speech.

@@ -50,7 +50,7 @@ def load(file: Path, identity: str) -> dict[str, Any]:
     Raises:
         SlimbenchError: it is of a run with other settings, data or weights to start from, or does not say of which.
     """
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or state.get("identity") != identity:
         raise SlimbenchError(
             f"{file} in {file.parent} is of a run with other settings, data, teacher or previous model; "

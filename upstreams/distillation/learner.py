@@ -29,7 +29,12 @@ class Sight:
     """What the teachers make of one batch; each is asked when first needed, once for all students."""
 
     def __init__(
-        self, teachers: Mapping[str, Teacher], waves: Tensor, masked: Tensor | None, targets: Targets, maps: bool
+        self,
+        teachers: Mapping[str, Teacher],
+        waves: Tensor,
+        masked: Tensor | None,
+        targets: Targets,
+        maps: frozenset[str] = frozenset(),
     ) -> None:
         self.teachers, self.waves, self.masked, self.targets, self.maps = teachers, waves, masked, targets, maps
         self._views: dict[str, View] = {}
@@ -38,14 +43,26 @@ class Sight:
         """The normalised view of a teacher, the first where ``name`` is empty."""
         name = name or next(iter(self.teachers))
         if name not in self._views:
-            self._views[name] = self._look(self.teachers[name])
+            with torch.autocast(self.waves.device.type, enabled=False):  # targets are not rounded
+                self._views[name] = self._look(self.teachers[name], name in self.maps)
         return self._views[name]
 
-    def _look(self, teacher: Teacher) -> View:
-        view = teacher.view(self.waves, maps=self.maps)
+    def _look(self, teacher: Teacher, maps: bool) -> View:
+        view = teacher.view(self.waves, maps=maps)
         if self.targets.mode == "crossed" and self.masked is not None:
-            view = crossed(view, teacher.view(self.waves, self.masked, self.maps), self.masked)
+            masked = at_rate(self.masked, view.states[0].shape[1], teacher.side.frame_ms)
+            view = crossed(view, teacher.view(self.waves, self.masked, maps), masked)
         return layer_normed(view) if self.targets.normalise == "layer_norm" else view
+
+
+def at_rate(masked: Tensor, frames: int, frame_ms: float) -> Tensor:
+    """A mask (B, T) of 20 ms frames as (B, ``frames``) of another rate, each frame as the 20 ms at its middle.
+
+    >>> at_rate(torch.tensor([[False, True, True, False]]), 2, 40.0)
+    tensor([[ True, False]])
+    """
+    middle = ((torch.arange(frames, device=masked.device) + 0.5) * frame_ms / 20.0).long()
+    return masked[:, middle.clamp(max=masked.shape[1] - 1)]
 
 
 def crossed(whole: View, hidden: View, masked: Tensor) -> View:
@@ -89,6 +106,16 @@ class Learner(nn.Module):
             raise SlimbenchError(f"Recipe {recipe.name}: a gendistiller knows no procedure; remove it.")
         self.procedure: Procedure = build(recipe.procedure, self.mini)
         self.needs_maps = any(term.needs_maps for _, term in self.parts)
+        first = next(iter(sides))
+        self.mapped = frozenset(spec.of or first for spec, term in self.parts if term.needs_maps)
+        config = getattr(student, "config", None)
+        kinds = [recipe.procedure, *(stage.get("procedure", {}) for stage in recipe.stages)]
+        if getattr(config, "compress", False) and not any(kind.get("kind") == "sequence" for kind in kinds):
+            raise SlimbenchError(f"Recipe {recipe.name}: a student that compresses needs procedure kind: sequence.")
+        if self.needs_maps and isinstance(student, GenDistiller):
+            raise SlimbenchError(
+                f"Recipe {recipe.name}: a gendistiller has no attention maps to match; drop that term."
+            )
 
     @property
     def mini(self) -> MiniWavLM:
@@ -140,8 +167,7 @@ def _side(recipe: Recipe, spec: TermSpec, sides: Mapping[str, Side]) -> Side:
 
 
 def _views(teachers: Mapping[str, Teacher], name: str, draws: Sequence[Tensor], targets: Targets) -> list[View]:
-    maps = isinstance(teachers[name or next(iter(teachers))], MiniTeacher)
-    return [Sight(teachers, waves, None, targets, maps).view(name) for waves in draws]
+    return [Sight(teachers, waves, None, targets).view(name) for waves in draws]
 
 
 def side_of(student: Student) -> Side:
@@ -185,6 +211,10 @@ def begin(student: Student, recipe: Recipe, teachers: Mapping[str, Teacher], bat
             student.mel_std.copy_(model.mel_std)
         else:
             fit_statistics(student, batches, recipe.seed)
+    elif recipe.init.front == "teacher" and not recipe.init.layers:
+        raise SlimbenchError(
+            f"Recipe {recipe.name}: convolutions are taken with layers only; write init layers, or front: data."
+        )
     if not recipe.init.layers:
         return
     if model is None or not isinstance(student, MiniWavLM):

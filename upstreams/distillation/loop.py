@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from harness.interface import SlimbenchError
 from upstreams.distillation import files
 
 LOG_EVERY, SAVE_EVERY = 25, 100
@@ -55,10 +56,13 @@ class Loop:
     Batches must depend on the step number only; then a killed run that resumes sees what it would have seen.
     Under ``torchrun`` each process takes its own batch (``draw``) and gradients are averaged.
     ``identity`` is a digest of all that decides the run's outcome; a checkpoint of another identity is refused.
+    ``before`` counts the updates of earlier stages, whose batches are not drawn again.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, settings: Optimiser, steps: int, identity: str) -> None:
-        self.identity, self.settings = identity, settings
+    def __init__(
+        self, folder: Path, model: nn.Module, settings: Optimiser, steps: int, identity: str, before: int = 0
+    ) -> None:
+        self.identity, self.settings, self.before = identity, settings, before
         self.folder, self.model, self.steps, self.step, self.hours = folder, model, steps, 0, 0.0
         decay = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
         flat = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -91,7 +95,7 @@ class Loop:
 
     def draw(self, part: int = 0) -> int:
         """Number of the batch that is this process's ``part`` of the next update; no two ever share one."""
-        return (self.step * self.settings.accumulate + part) * self.world + self.rank
+        return ((self.before + self.step) * self.settings.accumulate + part) * self.world + self.rank
 
     def _average_gradients(self, hours: float) -> float:
         """Average gradients over all processes; returns the hours that all of them drew together."""
@@ -157,10 +161,13 @@ class Loop:
             hours: of audio in the batch.
 
         Raises:
-            FloatingPointError: the loss is not finite.
+            SlimbenchError: the loss is not finite.
         """
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(f"loss is {float(loss)} at step {self.step} in {self.folder}")
+            raise SlimbenchError(
+                f"The loss of {self.folder} is {float(loss)} at step {self.step}; lower the learning rate, "
+                "and delete that folder to start anew."
+            )
         (loss / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
         self._drawn += hours
         for name, value in figures.items():

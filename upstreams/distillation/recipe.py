@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from upstreams.distillation.batches import Mixing
 from upstreams.distillation.loop import Optimiser
 from upstreams.distillation.pretrain import Iteration
 from upstreams.distillation.queries import CHOICES
-from upstreams.distillation.settings import one_of, typed, value_of
+from upstreams.distillation.settings import at_least, one_of, typed, value_of
 from upstreams.distillation.terms.base import TermSpec
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -36,6 +37,11 @@ class TeacherSpec:
 
     name: str
     mixture: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, weight in self.mixture.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+                raise ValueError(f"mixture {part} is {weight!r}; write a number of at least 0")
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,11 @@ class Data:
     mixing: Mixing = field(default_factory=Mixing)
     queries: Queries | None = None
 
+    def __post_init__(self) -> None:
+        at_least("hours", self.hours, 1e-3)
+        at_least("seed", self.seed, 0)
+        at_least("seconds", self.seconds, 1.0)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -161,8 +172,17 @@ class Recipe:
     stages: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        check_name(self.name)
+        at_least("steps", self.steps, 1)
+        at_least("seed", self.seed, 0)
+        if not self.teachers:
+            raise ValueError("teachers is empty; name one")
         for term in self.terms:
             schedules.parse(term.schedule)
+        if self.data.queries is not None and self.targets.hears != "clean":
+            raise ValueError(
+                "a budget of queries needs targets hears: clean, or noise would make every crop a new query"
+            )
 
 
 @dataclass(frozen=True)
@@ -176,14 +196,31 @@ class Pretraining:
     title: str = ""
     after: str = ""
 
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.iterations:
+            raise ValueError("iterations is empty; write one")
+
+
+def check_name(name: str) -> None:
+    """Refuse a recipe's name that cannot be an upstream's, or that is a folder of the lab's own.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name in ("pool", "sweeps"):
+        raise ValueError(f"name {name!r} is no name of an upstream; write letters, digits, '_', '-' and '.'")
+
 
 def load(name: str | Path) -> Recipe | Pretraining:
-    """Read a built-in recipe by name, or any recipe by path.
+    """Read a built-in recipe by name (``dphubert`` finds ``dphubert_like``), or any recipe by path.
 
     Raises:
         SlimbenchError: there is none, it is no plain YAML, or a key is unknown, missing or of the wrong kind.
     """
     file = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not file.is_file() and (RECIPES / f"{name}_like.yaml").is_file():
+        file = RECIPES / f"{name}_like.yaml"
     if not file.is_file():
         known = sorted(f.stem for f in RECIPES.glob("*.yaml"))
         raise SlimbenchError(
@@ -211,7 +248,7 @@ def stage(recipe: Recipe, number: int, where: str = "") -> Recipe:
     changes = dict(recipe.stages[number - 1])
     hints = typing.get_type_hints(Recipe)
     place = f"{where or recipe.name}, stage {number + 1}"
-    if wrong := sorted(set(changes) - set(hints) | ({"name", "stages", "kind", "student"} & set(changes))):
+    if wrong := sorted(set(changes) - {"terms", "steps", "targets", "optimiser", "procedure"}):
         raise SlimbenchError(f"{place}: a stage cannot set {wrong[0]!r}; remove it.")
     return replace(
         recipe, stages=(), **{key: value_of(hints[key], value, f"{place}: {key}") for key, value in changes.items()}

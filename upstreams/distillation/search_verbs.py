@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HELD_OUT = 40_000_000
-"""Number of the first batch that searches look at; training never comes that far."""
+"""Number of the first batch that searches look at: crops of the pool that training never comes to."""
 
 
 def add_subnets(subparsers: Any) -> None:
@@ -22,7 +22,9 @@ def add_subnets(subparsers: Any) -> None:
     parser = subparsers.add_parser("subnets", help=text, description=text)
     parser.add_argument("recipe", nargs="?", default="lighthubert_like", help="recipe name or YAML file (%(default)s)")
     parser.add_argument("--params", required=True, metavar="1.4M", help="parameters at most")
-    parser.add_argument("--batches", type=int, default=4, metavar="N", help="held-out batches (default: %(default)s)")
+    parser.add_argument(
+        "--batches", type=int, default=4, metavar="N", help="batches to score on (default: %(default)s)"
+    )
     parser.add_argument("--generations", type=int, default=8, metavar="N", help="of the search (default: %(default)s)")
     add_places(parser)
     parser.set_defaults(run=_subnets)
@@ -54,7 +56,7 @@ def _subnets(arguments: argparse.Namespace) -> int:
         {
             "subnet": name,
             "parameters": f"{supernet.space.parameters(subnet):,}",
-            "loss, held out": f"{score(subnet):.4f}",
+            "loss": f"{score(subnet):.4f}",
             "width": str(subnet.width),
             "depth": str(subnet.depth),
             "heads": "-".join(map(str, subnet.heads)),
@@ -68,12 +70,14 @@ def _subnets(arguments: argparse.Namespace) -> int:
 
 def add_mixture(subparsers: Any) -> None:
     """Add ``mixture``: weights of teacher assistants by differential evolution."""
-    text = "Find how to mix teacher assistants of equal shape, by differential evolution on held-out audio."
+    text = "Find how to mix teacher assistants of equal shape, by differential evolution on crops of the pool."
     parser = subparsers.add_parser("mixture", help=text, description=text)
     parser.add_argument("assistants", help="upstreams or cards of equal states, separated by commas")
     parser.add_argument("--teacher", default="wavlm_mini", help="what they stand for (default: %(default)s)")
     parser.add_argument("--hours", type=float, default=16.0, help="of synthetic speech in the pool (%(default)s)")
-    parser.add_argument("--batches", type=int, default=12, metavar="N", help="held-out batches (default: %(default)s)")
+    parser.add_argument(
+        "--batches", type=int, default=12, metavar="N", help="batches to score on (default: %(default)s)"
+    )
     add_places(parser)
     parser.set_defaults(run=_mixture)
 

@@ -113,3 +113,13 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise ValueError(f"{key} {value!r} is none of {', '.join(known)}")
+
+
+def at_least(key: str, value: float, least: float) -> None:
+    """Refuse a number that is too small.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not value >= least:
+        raise ValueError(f"{key} is {value}; write at least {least:g}")

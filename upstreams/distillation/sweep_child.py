@@ -11,10 +11,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from harness import claims
 from harness.interface import SlimbenchError
 
 
@@ -29,7 +32,7 @@ def ask(what: str, request: Mapping[str, Any]) -> Any:
         asked.write_text(json.dumps({"what": what, **request}), encoding="utf-8")
         paths = os.pathsep.join(filter(None, sys.path))  # what only this process can import
         command = [sys.executable, "-m", "upstreams.distillation.sweep_child", str(asked), str(answer)]
-        ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
+        ended = _wait(command, {**os.environ, "PYTHONPATH": paths})
         said = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
     if ended == 0 and "done" in said:
         return said["done"]
@@ -39,6 +42,28 @@ def ask(what: str, request: Mapping[str, Any]) -> Any:
         f"signal {-ended} ended its process" if ended < 0 else f"its process ended with {ended}"
     )
     raise SlimbenchError(str(reason))
+
+
+def _wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a child to its end; returns its exit status. It ends with this process, however that ends."""
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:  # the pipe says that we live
+        return child.wait()
+
+
+def watch(handle: int, end: Callable[[], Any]) -> threading.Thread:
+    """Call ``end`` when the other end of the pipe ``handle`` is closed, which happens when the process there dies.
+
+    Two trainings of one student would write over each other, so none may outlive the sweep that another one continues.
+    """
+
+    def wait() -> None:
+        while os.read(handle, 4096):  # not through a buffer, whose lock the interpreter would miss when it ends
+            pass
+        end()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
 
 
 def _pool(request: Mapping[str, Any]) -> None:
@@ -52,9 +77,20 @@ def _pool(request: Mapping[str, Any]) -> None:
 
 
 def _train(request: Mapping[str, Any]) -> None:
+    """Distil the recipes side by side, unless another sweep is at one of them.
+
+    Raises:
+        SlimbenchError: as the training does, or another process trains one of them.
+    """
     from upstreams.distillation import train
 
-    train.cohort([Path(name) for name in request["recipes"]], _place(request))
+    files = [Path(name) for name in request["recipes"]]
+    with ExitStack() as stack:
+        for file in files:
+            lock = Path(request["work"], "sweeps", f"{file.stem}{claims.SUFFIX}")
+            if not stack.enter_context(claims.claim(lock, wait=False)):
+                raise SlimbenchError(f"Another sweep trains {file.stem} in {request['work']}; wait for it, or stop it.")
+        train.cohort(files, _place(request))
 
 
 def _place(request: Mapping[str, Any]) -> Any:
@@ -98,4 +134,5 @@ def main(request: Path, answer: Path) -> int:
 
 
 if __name__ == "__main__":
+    watch(sys.stdin.fileno(), lambda: os._exit(137))
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

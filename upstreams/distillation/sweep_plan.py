@@ -145,7 +145,7 @@ class Timer:
         for step in range(1 + REPEATS):
             began = self._now()
             _, waves = (wave.to(self.device) for wave in batches.draw(step, 0))
-            sight = Sight(self._teachers, waves, None, found.targets, learner.needs_maps)
+            sight = Sight(self._teachers, waves, None, found.targets, learner.mapped)
             sight.view("")
             middle = self._now()
             optimizer.zero_grad(set_to_none=True)

@@ -39,6 +39,8 @@ class UpstreamTeacher:
     def __init__(self, name: str, device: str) -> None:
         self.upstream: Upstream = registry.load_upstream(name, device)
         self.name, self.fingerprint = name, self.upstream.fingerprint
+        if self.upstream.variable_rate:
+            raise SlimbenchError(f"Teacher {name!r} has frames of varying length; take one of a fixed rate.")
         self.side = Side(self.upstream.num_states, self.upstream.width, self.upstream.frame_ms)
 
     @torch.no_grad()
@@ -69,6 +71,10 @@ class MiniTeacher:
         weights = registry.card(name).weights
         mask = read_tensors(weights).get("mask_embedding") if weights is not None else None
         self.mask = None if mask is None else mask.float().to(device)
+        if upstream.variable_rate:
+            raise SlimbenchError(f"Teacher {name!r} has frames of varying length; take one of a fixed rate.")
+        if model.repeat:
+            raise SlimbenchError(f"Teacher {name!r} repeats its frames; take it without option repeat.")
         self.side = Side(model.num_states, model.config.width, upstream.frame_ms, tuple(model.heads))
 
     @torch.no_grad()

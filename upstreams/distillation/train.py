@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from harness import locks
 from harness.identity import digest_json, digest_tensors
 from harness.interface import SlimbenchError
 from upstreams.distillation import clips, exporting, files, pool, pretrain, recipe, teachers
@@ -46,15 +47,21 @@ class Place:
     device: str = "cpu"
     steps: int | None = None
 
-    def shards(self, data: Data) -> list[Path]:
-        """Fill the pool (first process only; the others wait); returns the shards to train on."""
+    def shards(self, data: Data, accumulate: int = 1) -> list[Path]:
+        """Fill the pool (first process only; the others wait); returns the shards to train on.
+
+        Where ``steps`` is given, the pool holds no more than twice what those steps can hear.
+        """
         rank, world = rank_and_world()
-        folder = self.work / "pool"
+        folder, wanted = self.work / "pool", data.hours
+        if self.steps is not None:
+            wanted = min(wanted, max(1.0, 2 * self.steps * accumulate * world * data.seconds / 3600))
         if rank == 0:
-            pool.produce(folder, data.hours, data.seed, self.data)
+            with locks.lock(folder / "pool.lock"):
+                pool.produce(folder, wanted, data.seed, self.data)
         if world > 1:
             torch.distributed.barrier()
-        return pool.shard_files(folder, data.hours, data.seed, self.data is not None)
+        return pool.shard_files(folder, wanted, data.seed, self.data is not None)
 
 
 def run(name: str | Path, place: Place) -> list[Path]:
@@ -108,20 +115,25 @@ def trained(recipes: Sequence[Recipe], place: Place) -> tuple[list[Run], list[Pa
     """Train recipes that share data and teachers, or find them trained; returns their last stages and the shards."""
     if place.device == "cpu":
         torch.set_num_threads(1)  # small models: a second thread costs more than it gives
-    shards = place.shards(recipes[0].data)
+    shards = place.shards(recipes[0].data, recipes[0].optimiser.accumulate)
     stages = 1 + len(recipes[0].stages)
+    if len({item.name for item in recipes}) < len(recipes):
+        raise SlimbenchError("Two recipes of one training have one name; rename one.")
     students: list[Student | None] = [None] * len(recipes)
     runs: list[Run] = []
     for number in range(stages):
         items = [limited(recipe.stage(item, number), place.steps) for item in recipes]
         folders = [place.work / (item.name if stages == 1 else f"{item.name}-{number + 1}") for item in items]
         before = [run.folders for run in runs] or [()] * len(items)
-        runs = _stage(items, folders, students, shards, place)
+        done = [run.loop.before + run.loop.steps for run in runs] or [0] * len(items)
+        runs = _stage(items, folders, students, shards, place, done)
         for run, past in zip(runs, before, strict=True):
             run.folders = (*past, run.loop.folder)
         students = [run.learner.procedure.products(run.learner.mini)[""] for run in runs]
     for run, whole in zip(runs, recipes, strict=True):
         run.whole = limited(whole, place.steps)
+        if place.steps is not None:
+            run.whole = replace(run.whole, stages=tuple({**one, "steps": place.steps} for one in whole.stages))
     return runs, shards
 
 
@@ -159,8 +171,9 @@ def _stage(
     starts: Sequence[Student | None],
     shards: Sequence[Path],
     place: Place,
+    done: Sequence[int],
 ) -> list[Run]:
-    """Train one stage of recipes that share data and teachers."""
+    """Train one stage of recipes that share data and teachers; ``done`` counts the updates of the stages before."""
     first = items[0]
     batches = batches_of(first.data, shards, place)
     known: dict[str, Teacher] = teachers.load(first.teachers, place.device)
@@ -168,8 +181,8 @@ def _stage(
         sample = [batches.draw(30_000_000 + i, first.seed)[0].to(place.device) for i in range(teachers.FIT_DRAWS)]
         known = {name: teachers.Standardised(teacher, sample) for name, teacher in known.items()}
     runs = [
-        _prepare(item, folder, start, known, batches, shards, place)
-        for item, folder, start in zip(items, folders, starts, strict=True)
+        _prepare(item, folder, start, known, batches, shards, place, before)
+        for item, folder, start, before in zip(items, folders, starts, done, strict=True)
     ]
     _train(runs, batches, first, place.device)
     return runs
@@ -190,6 +203,7 @@ def _prepare(
     batches: Batches,
     shards: Sequence[Path],
     place: Place,
+    done: int,
 ) -> Run:
     """A student at its first step, or where a killed run left it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +213,7 @@ def _prepare(
     student = make(item.student, item.name) if start is None else start
     before = None if start is None else digest_tensors(start.state_dict())
     learner = Learner(item, student, {name: teacher.side for name, teacher in known.items()}).to(place.device)
-    loop = Loop(folder, learner, item.optimiser, item.steps, identity(item, before, known, shards))
+    loop = Loop(folder, learner, item.optimiser, item.steps, identity(item, before, known, shards), done)
     if not loop.resume():
         if start is None:
             begin(student, item, known, batches)
@@ -212,12 +226,16 @@ def identity(item: Recipe, before: str | None, known: Mapping[str, Teacher], sha
     """Digest of what decides a stage's outcome: settings, what it begins with, the teachers and the shards."""
     settings = {key: value for key, value in said(item).items() if key not in TOLD}
     teaches = {name: teacher.fingerprint for name, teacher in known.items()}
-    return digest_json({"settings": settings, "before": before, "teachers": teaches, "pool": pool.identity(shards)})
+    world = rank_and_world()[1]
+    several = {} if world == 1 else {"processes": world}
+    return digest_json(
+        {"settings": settings, "before": before, "teachers": teaches, "pool": pool.identity(shards)} | several
+    )
 
 
 def _train(runs: Sequence[Run], batches: Batches, first: Recipe, device: str) -> None:
     """Step after step, each batch and each teacher's pass shared by all students that stand at that step."""
-    maps = any(run.learner.needs_maps for run in runs)
+    maps = frozenset(name for run in runs for name in run.learner.mapped)
     behind = min(run.loop.step for run in runs)
     longest = max(run.loop.steps for run in runs)
     bar = tqdm(total=longest, initial=behind, desc=runs[0].recipe.name, mininterval=5, disable=bool(runs[0].loop.rank))
@@ -233,7 +251,9 @@ def _train(runs: Sequence[Run], batches: Batches, first: Recipe, device: str) ->
     bar.close()
 
 
-def _batch(due: Sequence[Run], draw: int, part: int, batches: Batches, first: Recipe, device: str, maps: bool) -> None:
+def _batch(
+    due: Sequence[Run], draw: int, part: int, batches: Batches, first: Recipe, device: str, maps: frozenset[str]
+) -> None:
     """Draw a batch and add its gradient to every student's."""
     clean, mixed = (wave.to(device) for wave in batches.draw(draw, first.seed))
     targets = first.targets
@@ -254,7 +274,7 @@ def held_out(run: Run, first: int, count: int, device: str) -> list[tuple[Tensor
     found = []
     for number in range(first, first + count):
         waves = run.batches.draw(number, run.recipe.seed)[0].to(device)
-        sight = Sight(run.teachers, waves, None, run.recipe.targets, run.learner.needs_maps)
+        sight = Sight(run.teachers, waves, None, run.recipe.targets, run.learner.mapped)
         found.append((waves, full(waves), sight.view("")))
     return found
 
@@ -277,11 +297,12 @@ def export_product(run: Run, suffix: str, model: Student, shards: Sequence[Path]
     item = run.whole or run.recipe
     folder = place.out / f"{item.name}{suffix}"
     weights = folder / "model.safetensors"
-    if rank_and_world()[0] or exporting.is_made(folder, run.loop.identity):
+    identity = digest_json({"run": run.loop.identity, "weights": digest_tensors(model.state_dict())})
+    if rank_and_world()[0] or exporting.is_made(folder, identity):
         return weights
     origin: dict[str, Any] = {
         "teachers": {name: teacher.fingerprint for name, teacher in run.teachers.items()},
-        "identity": run.loop.identity,
+        "identity": identity,
         "shards": [file.stem for file in shards],
     }
     exporting.export(model.cpu(), folder, asdict(item), origin | exporting.history(run.folders))
@@ -302,6 +323,8 @@ def about(item: Recipe, suffix: str) -> dict[str, Any]:
 def pretrained(found: Pretraining, place: Place) -> list[Path]:
     """Masked unit prediction, iteration after iteration."""
     torch.set_num_threads(1)
+    if place.device != "cpu" and rank_and_world()[1] > 1:
+        raise SlimbenchError("A pre-training runs on CPUs; give --device cpu.")
     shards = place.shards(found.data)
     batches = batches_of(found.data, shards, place)
     folders = [place.work / f"{found.name}-{number + 1}" for number in range(len(found.iterations))]

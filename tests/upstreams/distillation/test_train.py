@@ -22,6 +22,7 @@ from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from upstreams.distillation import recipe, train
 from upstreams.distillation.batches import Mixing
+from upstreams.distillation.learner import at_rate
 from upstreams.distillation.recipe import Data, Pretraining, Queries, Recipe
 from upstreams.distillation.settings import said
 from upstreams.students.mini import MiniConfig, parameters
@@ -184,6 +185,44 @@ def test_a_recipe_of_two_stages_is_found_finished_and_smaller_than_it_began(shar
     assert notes["parameters"] < 0.8 * parameters(MiniConfig(2, 32, 64, head_width=16))
 
 
+def test_a_later_stage_hears_other_batches_than_the_first(shards, monkeypatch):
+    drawn: list[int] = []
+    draw = train.Batches.draw
+    monkeypatch.setattr(train.Batches, "draw", lambda self, step, seed: (drawn.append(step), draw(self, step, seed))[1])
+    train.run(_write(shards.parent, steps=3, stages=[{"steps": 2}, {"steps": 1}]), _place(shards))
+    assert [step for step in drawn if step < 1_000_000] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_short_run_makes_no_more_of_the_pool_than_it_can_hear(shards, monkeypatch):
+    asked: list[float] = []
+    monkeypatch.setattr(train.pool, "produce", lambda folder, hours, seed, root: asked.append(hours))
+    place = _place(shards, steps=600)
+    files = place.shards(Data(16.0, 0, seconds=12.0))
+    assert asked == [4.0]
+    assert len(files) == 1 + 4 * 3  # real speech, and shards of twenty minutes
+
+
+def test_masks_reach_teachers_of_other_frame_rates(shards):
+    targets = {"mode": "crossed", "mask_start": 0.2}
+    for teacher in ("logmel", "wavlm_mini"):
+        train.run(_write(shards.parent, name=teacher, teachers=[{"name": teacher}], targets=targets), _place(shards))
+    halves = at_rate(torch.tensor([[True, False, False, True]]), 8, 10.0)
+    assert halves.tolist() == [[True, True, False, False, False, False, True, True]]
+
+
+def test_only_the_teacher_whose_maps_are_matched_is_asked_for_them(shards):
+    teachers = [{"name": "wavlm_mini"}, {"name": "logmel"}]
+    terms = [
+        {"knowledge": "attention", "options": {"average": True}},
+        {"knowledge": "hidden", "of": "logmel", "teacher": "last"},
+    ]
+    assert train.run(_write(shards.parent, teachers=teachers, terms=terms), _place(shards))[0].is_file()
+
+
+def test_the_ending_of_a_known_systems_recipe_may_be_left_out():
+    assert recipe.load("distilhubert").name == "distilhubert_like"
+
+
 def test_several_teachers_teach_through_their_own_heads(shards):
     teachers = [
         {"name": "wavlm_mini"},
@@ -230,6 +269,16 @@ def test_layers_and_leading_widths_of_the_teacher_are_where_a_student_begins(sha
         ({"student": {"family": "maxi"}}, "'maxi' is neither"),
         ({"init": {"layers": [0, 1]}}, "write init width: slice"),
         ({"stages": [{"student": {}}]}, "cannot set 'student'"),
+        ({"stages": [{"data": {"hours": 1, "seed": 9}}]}, "cannot set 'data'"),
+        ({"name": "../../elsewhere"}, "is no name of an upstream"),
+        ({"name": "pool"}, "is no name of an upstream"),
+        ({"steps": 0}, "steps is 0; write at least 1"),
+        ({"teachers": []}, "teachers is empty"),
+        ({"teachers": [{"name": "m", "mixture": {"wavlm_mini": "all"}}]}, "mixture wavlm_mini is 'all'"),
+        ({"data": {"hours": 1, "seed": 0, "mixing": {"noise_snr_db": [20, 0]}}}, "write the smaller first"),
+        ({"data": {"hours": 1, "seed": 0, "queries": {"minutes": 5}}}, "needs targets hears: clean"),
+        ({"student": SMALL["student"] | {"compress": True}}, "needs procedure kind: sequence"),
+        ({"student": SMALL["student"] | {"front": "wav2vec2"}}, "write init layers, or front: data"),
     ],
 )
 def test_a_faulty_recipe_is_one_sentence(shards, changes, message):
