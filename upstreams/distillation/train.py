@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness import locks
+from harness import locks, registry
 from harness.identity import digest_json, digest_tensors
 from harness.interface import SlimbenchError
 from upstreams.distillation import clips, exporting, files, pool, pretrain, recipe, teachers
@@ -315,6 +315,7 @@ def about(item: Recipe, suffix: str) -> dict[str, Any]:
     return {
         "title": f"{item.title or item.name}{suffix}",
         "teacher": item.teachers[0].name,
+        "licence": "" if item.teachers[0].mixture else registry.card(item.teachers[0].name).licence,
         "method": item.method,
         "source": f"distilled by recipe {item.name}" + (f", after {item.after}" if item.after else ""),
     }
