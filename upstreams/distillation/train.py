@@ -295,7 +295,7 @@ def _export(run: Run, shards: Sequence[Path], place: Place) -> list[Path]:
 def export_product(run: Run, suffix: str, model: Student, shards: Sequence[Path], place: Place) -> Path:
     """Write one model of a run and its card, unless it is there; returns the weights file."""
     item = run.whole or run.recipe
-    folder = place.out / f"{item.name}{suffix}"
+    folder = place.out / own_name(f"{item.name}{suffix}")
     weights = folder / "model.safetensors"
     identity = digest_json({"run": run.loop.identity, "weights": digest_tensors(model.state_dict())})
     if rank_and_world()[0] or exporting.is_made(folder, identity):
@@ -310,13 +310,21 @@ def export_product(run: Run, suffix: str, model: Student, shards: Sequence[Path]
     return weights
 
 
+def own_name(name: str) -> str:
+    """The name of what a recipe makes: its own, unless an upstream of that name comes with the project."""
+    known = registry.cards().get(name)
+    return f"{name}_remade" if known is not None and known.packaged else name
+
+
 def about(item: Recipe, suffix: str) -> dict[str, Any]:
     """What a card says of a recipe's product."""
+    first = item.teachers[0]
+    known = None if first.mixture else registry.card(first.name)
     return {
         "title": f"{item.title or item.name}{suffix}",
-        "teacher": item.teachers[0].name,
-        "licence": "" if item.teachers[0].mixture else registry.card(item.teachers[0].name).licence,
+        "teacher": first.name if known is None else known.name,
         "method": item.method,
+        "licence": "" if known is None else known.licence,
         "source": f"distilled by recipe {item.name}" + (f", after {item.after}" if item.after else ""),
     }
 
@@ -336,9 +344,9 @@ def pretrained(found: Pretraining, place: Place) -> list[Path]:
     assert model is not None  # noqa: S101
     if rank_and_world()[0] == 0:
         origin = {"shards": [file.stem for file in shards]} | exporting.history(folders)
-        weights = exporting.export(model, place.out / found.name, asdict(found), origin)
+        weights = exporting.export(model, place.out / own_name(found.name), asdict(found), origin)
         exporting.write_card(weights, model, {"title": found.title or found.name, "source": f"recipe {found.name}"})
-    return [place.out / found.name / "model.safetensors"]
+    return [place.out / own_name(found.name) / "model.safetensors"]
 
 
 def device(asked: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def place(arguments: argparse.Namespace) -> Any:
 
     device = train.device(arguments.device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        kind = "nccl" if device.startswith("cuda") else "gloo"
+        torch.distributed.init_process_group(kind, timeout=timedelta(hours=6))  # others wait while the pool is made
     return train.Place(arguments.work, arguments.data, arguments.out, device, arguments.steps)
 
 
@@ -60,4 +62,4 @@ def add_pretrain(subparsers: Any) -> None:
 
 def add_distill(subparsers: Any) -> None:
     """Add ``distill``: train a student from a teacher; resumes where a killed run stopped."""
-    _add(subparsers, "distill", "Distil a student from a teacher, resumably.", "distilled_wavlm")
+    _add(subparsers, "distill", "Distil a student from a teacher, resumably.", "distilhubert_like")

@@ -219,6 +219,12 @@ def test_only_the_teacher_whose_maps_are_matched_is_asked_for_them(shards):
     assert train.run(_write(shards.parent, teachers=teachers, terms=terms), _place(shards))[0].is_file()
 
 
+def test_what_is_made_never_has_the_name_of_what_comes_with_the_project(shards):
+    weights = train.run(_write(shards.parent, name="distilled_wavlm"), _place(shards))[0]
+    card = registry.read_card(weights.parent.with_name(f"{weights.parent.name}.yaml"))
+    assert (card.name, card.teacher, card.licence) == ("distilled_wavlm_remade", "wavlm_mini", "MIT")
+
+
 def test_the_ending_of_a_known_systems_recipe_may_be_left_out():
     assert recipe.load("distilhubert").name == "distilhubert_like"
 
