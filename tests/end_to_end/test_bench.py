@@ -26,6 +26,11 @@ def files(folder):
     return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
 
 
+def changed(before, after):
+    """The names alone: a failure then says them in a line."""
+    return sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
 def test_a_bench_makes_one_whole_record_per_task(finished):
     made = finished.records()
     assert set(made) == TASKS
@@ -75,7 +80,7 @@ def test_a_second_call_changes_nothing_and_encodes_nothing(finished, call):
     status, printed, said = call("bench", *finished.options())
     assert status == 0
     assert "nothing to do: 4 records are there" in said
-    assert files(finished.folder) == before
+    assert changed(before, files(finished.folder)) == []
     assert finished.encoded() == encoded
     table = [line for line in finished.said.splitlines() if line.startswith(tuple(TASKS))]
     assert len(table) == 4
@@ -92,7 +97,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(finished, call):
     _, printed, _ = call("plan", *finished.options())
     assert printed.count("there (") == 4
     after = files(finished.folder)
-    assert {path: after[path] for path in before} == before
+    assert changed(before, {path: after[path] for path in before}) == []
     assert all(path.is_relative_to(measured) for path in after.keys() - before.keys())
 
 
