@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from harness.interface import SlimbenchError
 from upstreams.distillation import terms
-from upstreams.distillation.batches import Batches
+from upstreams.distillation.data.batches import Batches
+from upstreams.distillation.data.statistics import fit_statistics
 from upstreams.distillation.procedures.base import Procedure, build, chance
 from upstreams.distillation.recipe import Recipe, Targets
 from upstreams.distillation.schedules import factor
-from upstreams.distillation.statistics import fit_statistics
 from upstreams.distillation.teachers import MiniTeacher, Teacher, full, layer_normed
 from upstreams.distillation.terms.base import Result, Side, TermSpec, View
 from upstreams.students.cutting import cut

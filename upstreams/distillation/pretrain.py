@@ -19,11 +19,12 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from harness.identity import digest_json, digest_tensors
-from upstreams.distillation import files, pool
-from upstreams.distillation.batches import Batches, hours, span_mask
+from upstreams.distillation import files
+from upstreams.distillation.data import pool
+from upstreams.distillation.data.batches import Batches, hours, span_mask
+from upstreams.distillation.data.statistics import clean_level, fit_statistics
 from upstreams.distillation.loop import Loop, Optimiser, rank_and_world
 from upstreams.distillation.settings import said
-from upstreams.distillation.statistics import clean_level, fit_statistics
 from upstreams.distillation.units import Codebook, mfcc
 from upstreams.students.mini import LogMel, MiniConfig, MiniWavLM
 

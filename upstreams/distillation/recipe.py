@@ -13,10 +13,10 @@ from harness import plain_yaml
 from harness.cards import hint
 from harness.interface import SlimbenchError
 from upstreams.distillation import schedules
-from upstreams.distillation.batches import Mixing
+from upstreams.distillation.data.batches import Mixing
+from upstreams.distillation.data.queries import CHOICES
 from upstreams.distillation.loop import Optimiser
 from upstreams.distillation.pretrain import Iteration
-from upstreams.distillation.queries import CHOICES
 from upstreams.distillation.settings import at_least, one_of, typed, value_of
 from upstreams.distillation.terms.base import TermSpec
 
@@ -96,7 +96,7 @@ class Queries:
 
     Attributes:
         minutes: of audio.
-        choose: how, see :data:`upstreams.distillation.queries.CHOICES`.
+        choose: how, see :data:`upstreams.distillation.data.queries.CHOICES`.
     """
 
     minutes: float

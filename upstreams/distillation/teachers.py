@@ -12,8 +12,8 @@ from torch.nn import functional
 from harness import registry
 from harness.interface import SlimbenchError, Upstream
 from upstreams.adapters.weights import read_tensors
-from upstreams.distillation.assistants import mix
 from upstreams.distillation.recipe import TeacherSpec
+from upstreams.distillation.search.assistants import mix
 from upstreams.distillation.terms.base import Side, View
 from upstreams.students.mini import MiniWavLM
 

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from harness import locks, registry
 from harness.identity import digest_json, digest_tensors
 from harness.interface import SlimbenchError
-from upstreams.distillation import clips, exporting, files, pool, pretrain, recipe, teachers
-from upstreams.distillation.batches import Batches, hours, span_mask
+from upstreams.distillation import exporting, files, pretrain, recipe, teachers
+from upstreams.distillation.data import clips, pool
+from upstreams.distillation.data.batches import Batches, hours, span_mask
 from upstreams.distillation.learner import Learner, Moment, Sight, Student, begin, make
 from upstreams.distillation.loop import Loop, rank_and_world
 from upstreams.distillation.recipe import Data, Pretraining, Recipe

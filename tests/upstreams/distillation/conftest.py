@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from upstreams.distillation import pool
+from upstreams.distillation.data import pool
 
 
 @pytest.fixture

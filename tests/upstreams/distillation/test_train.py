@@ -21,7 +21,7 @@ from harness import registry
 from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from upstreams.distillation import recipe, train
-from upstreams.distillation.batches import Mixing
+from upstreams.distillation.data.batches import Mixing
 from upstreams.distillation.learner import at_rate
 from upstreams.distillation.recipe import Data, Pretraining, Queries, Recipe
 from upstreams.distillation.settings import said

@@ -32,9 +32,10 @@ def add_subnets(subparsers: Any) -> None:
 
 def _subnets(arguments: argparse.Namespace) -> int:
     from harness import listing
-    from upstreams.distillation import recipe, subnet_search, train
-    from upstreams.distillation.family_verb import parameters
+    from upstreams.distillation import recipe, train
+    from upstreams.distillation.families.family_verb import parameters
     from upstreams.distillation.procedures.supernet import Supernet, carved
+    from upstreams.distillation.search import subnets
 
     found, where = recipe.load(arguments.recipe), place(arguments)
     if not isinstance(found, recipe.Recipe):
@@ -44,11 +45,11 @@ def _subnets(arguments: argparse.Namespace) -> int:
     supernet = run.learner.procedure
     if not isinstance(supernet, Supernet):
         raise SlimbenchError(f"Recipe {found.name} trains no subnets; give one with procedure supernet.")
-    score = subnet_search.DistillationScore(
+    score = subnets.DistillationScore(
         supernet, run.learner.mini, train.held_out(run, HELD_OUT, arguments.batches, where.device), run.learner.matched
     )
-    evolution = subnet_search.Evolution(generations=arguments.generations)
-    best = subnet_search.search(supernet.space, score, budget, found.seed, evolution, least=int(0.9 * budget))
+    evolution = subnets.Evolution(generations=arguments.generations)
+    best = subnets.search(supernet.space, score, budget, found.seed, evolution, least=int(0.9 * budget))
     suffix = f"-{arguments.params.lower()}"
     weights = train.export_product(run, suffix, carved(run.learner.mini, best.subnet), shards, where)
     named = [(name, subnet) for name, subnet in supernet.named.items()] + [("found", best.subnet)]
@@ -83,8 +84,9 @@ def add_mixture(subparsers: Any) -> None:
 
 
 def _mixture(arguments: argparse.Namespace) -> int:
-    from upstreams.distillation import assistants, train
+    from upstreams.distillation import train
     from upstreams.distillation.recipe import Data
+    from upstreams.distillation.search import assistants
     from upstreams.distillation.teachers import layer_normed, single
 
     where, data = place(arguments), Data(arguments.hours, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from upstreams.distillation.batches import Batches
+from upstreams.distillation.data.batches import Batches
 from upstreams.students.gendistiller import GenDistiller
 from upstreams.students.mini import MiniWavLM, remove_level, valid_mask
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from harness.interface import SlimbenchError
-from upstreams.distillation import assistants
-from upstreams.distillation.assistants import RidgeProbe, aligned, mix, on_simplex, search
+from upstreams.distillation.search import assistants
+from upstreams.distillation.search.assistants import RidgeProbe, aligned, mix, on_simplex, search
 from upstreams.distillation.terms.base import View
 
 

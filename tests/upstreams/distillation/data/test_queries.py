@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.interface import SlimbenchError
-from upstreams.distillation import queries
-from upstreams.distillation.queries import Clips, choose
+from upstreams.distillation.data import queries
+from upstreams.distillation.data.queries import Clips, choose
 
 
 def pool(count, seed, equal=True):

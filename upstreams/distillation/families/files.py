@@ -14,7 +14,7 @@ from harness import atomic, plain_yaml
 from harness.cards import hint
 from harness.interface import SlimbenchError
 from upstreams.distillation import recipe, settings
-from upstreams.distillation.family import Shape
+from upstreams.distillation.families.solver import Shape
 
 LIST = "family.yaml"
 

@@ -1,6 +1,6 @@
 """One step of a sweep in a process of its own, so that memory does not grow and a crash costs one step.
 
-``python -m upstreams.distillation.sweep_child REQUEST ANSWER`` reads a JSON request and writes a JSON answer:
+``python -m upstreams.distillation.families.sweep_child REQUEST ANSWER`` reads a JSON request and writes a JSON answer:
 ``{"done": ...}``, or ``{"error": sentence}`` with exit status 2.
 """
 
@@ -31,7 +31,7 @@ def ask(what: str, request: Mapping[str, Any]) -> Any:
         asked, answer = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps({"what": what, **request}), encoding="utf-8")
         paths = os.pathsep.join(filter(None, sys.path))  # what only this process can import
-        command = [sys.executable, "-m", "upstreams.distillation.sweep_child", str(asked), str(answer)]
+        command = [sys.executable, "-m", "upstreams.distillation.families.sweep_child", str(asked), str(answer)]
         ended = _wait(command, {**os.environ, "PYTHONPATH": paths})
         said = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
     if ended == 0 and "done" in said:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
-    from upstreams.distillation.sweep import Sweep
+    from upstreams.distillation.families.sweep import Sweep
 
 
 def add_sweep(subparsers: Any) -> None:
@@ -53,14 +53,14 @@ def add_sweep(subparsers: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from harness import cli
-    from upstreams.distillation import family_files, sweep_plan
-    from upstreams.distillation.sweep import Sweep
-    from upstreams.distillation.sweep_hands import Place, Workshop, columns
+    from upstreams.distillation.families import files, sweep_plan
+    from upstreams.distillation.families.sweep import Sweep
+    from upstreams.distillation.families.sweep_hands import Place, Workshop, columns
 
     folder = Path(arguments.family)
-    if not (folder / family_files.LIST).is_file():
+    if not (folder / files.LIST).is_file():
         folder = arguments.families / arguments.family
-    family = family_files.read(folder)
+    family = files.read(folder)
     names = (
         "work",
         "out",

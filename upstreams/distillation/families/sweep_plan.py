@@ -13,12 +13,12 @@ from harness.interface import SAMPLE_RATE
 from harness.progress import clock, say
 from harness.run import resolve_device
 from upstreams.distillation import recipe, teachers
-from upstreams.distillation.batches import Batches
-from upstreams.distillation.family_files import Family, Student
+from upstreams.distillation.data.batches import Batches
+from upstreams.distillation.data.pool import Shard
+from upstreams.distillation.families.files import Family, Student
+from upstreams.distillation.families.sweep import Column, Hands, cohorts, jobs, remaining
 from upstreams.distillation.learner import Learner, Moment, Sight, make
-from upstreams.distillation.pool import Shard
 from upstreams.distillation.recipe import Recipe
-from upstreams.distillation.sweep import Column, Hands, cohorts, jobs, remaining
 
 REPEATS = 3
 """Timed steps, after one that is not counted."""

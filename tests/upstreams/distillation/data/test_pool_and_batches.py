@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.interface import SlimbenchError
-from upstreams.distillation import batches, pool
+from upstreams.distillation.data import batches, pool
 
 
 def _read(folder: Path) -> list[pool.Shard]:

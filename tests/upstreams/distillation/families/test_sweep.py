@@ -17,8 +17,9 @@ from sweep_cases import COLUMNS, Stubs, family
 
 from harness import suite
 from harness.interface import SlimbenchError
-from upstreams.distillation import family_files, recipe, sweep_child, sweep_hands, sweep_plan, sweep_verb
-from upstreams.distillation.sweep import Column, Job, Sweep, cohorts, remaining
+from upstreams.distillation import recipe
+from upstreams.distillation.families import files, sweep_child, sweep_hands, sweep_plan, sweep_verb
+from upstreams.distillation.families.sweep import Column, Job, Sweep, cohorts, remaining
 
 
 def run(folder, *, workers=1, columns=COLUMNS, **stubs):
@@ -191,13 +192,13 @@ def test_cohorts_share_budget_and_seed(tmp_path):
 def shop(tmp_path, monkeypatch):
     """A real family of two recipes and hands whose children are stubs: (workshop, requests)."""
     parser = argparse.ArgumentParser()
-    from upstreams.distillation import family_verb
+    from upstreams.distillation.families import family_verb
 
     family_verb.add_family(parser.add_subparsers())
     words = ["family", "--params", "0.3M", "--depths", "2", "--out", str(tmp_path), "--name", "tiny", "--steps", "3"]
     options = parser.parse_args(words)
     options.run(options)
-    found = family_files.read(tmp_path / "tiny")
+    found = files.read(tmp_path / "tiny")
     place = sweep_hands.Place(tmp_path / "work", tmp_path / "out", tmp_path / "results", tmp_path / "cache")
     asked = []
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness import claims
 from harness.interface import SlimbenchError
-from upstreams.distillation import sweep_child
+from upstreams.distillation.families import sweep_child
 
 
 def test_a_child_says_why_it_failed(tmp_path):
@@ -32,9 +32,9 @@ def test_a_child_that_is_killed_is_an_error_with_the_signal(monkeypatch):
 
 def test_a_child_dies_with_its_sweep():
     """The sweep is killed while its child sleeps; the child must not outlive it by more than a moment."""
-    sleeps = "import os, sys, time; from upstreams.distillation.sweep_child import watch; "
+    sleeps = "import os, sys, time; from upstreams.distillation.families.sweep_child import watch; "
     sleeps += "watch(sys.stdin.fileno(), lambda: os._exit(137)); print(os.getpid(), flush=True); time.sleep(600)"
-    starts = "import os, sys; from upstreams.distillation.sweep_child import _wait; "
+    starts = "import os, sys; from upstreams.distillation.families.sweep_child import _wait; "
     starts += f"_wait([sys.executable, '-c', {sleeps!r}], os.environ)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen([sys.executable, "-c", starts], env=environment, stdout=subprocess.PIPE) as sweep:

@@ -7,10 +7,10 @@ from procedure_cases import TINY, noise, student
 from torch.nn import functional
 
 from harness.interface import SlimbenchError
-from upstreams.distillation import subnet_search
 from upstreams.distillation.procedures.base import build
 from upstreams.distillation.procedures.space import Space
-from upstreams.distillation.subnet_search import DistillationScore, Evolution, search
+from upstreams.distillation.search import subnets
+from upstreams.distillation.search.subnets import DistillationScore, Evolution, search
 from upstreams.distillation.terms.base import View
 
 SPACE = Space.of(TINY, {"width": [16, 24, 32], "heads": [1, 2, 4], "ratio": [0.25, 0.5, 0.75], "depth": [2, 3]})
@@ -57,10 +57,10 @@ def test_children_are_within_the_space():
     everything = set(SPACE.every())
     for _ in range(200):
         one, other = SPACE.sample(rng), SPACE.sample(rng)
-        child = subnet_search.crossed(one, other, rng)
+        child = subnets.crossed(one, other, rng)
         assert child in everything
-        assert subnet_search.mutated(SPACE, one, rng, 0.5) in everything
-        assert subnet_search.mutated(SPACE, one, rng, 0.0) == one
+        assert subnets.mutated(SPACE, one, rng, 0.5) in everything
+        assert subnets.mutated(SPACE, one, rng, 0.0) == one
         assert child.width in (one.width, other.width)
         assert child.depth in (one.depth, other.depth)
 

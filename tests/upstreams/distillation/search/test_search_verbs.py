@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness import cli, registry
-from upstreams.distillation import pool
+from upstreams.distillation.data import pool
 
 PLAIN = {
     "name": "net",

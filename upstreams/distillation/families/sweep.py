@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from harness.interface import SlimbenchError
 from harness.progress import clock, say
-from upstreams.distillation.family_files import Family, Student
+from upstreams.distillation.families.files import Family, Student
 
 FAILED = "failed: "
 

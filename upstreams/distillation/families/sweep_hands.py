@@ -16,9 +16,10 @@ from harness.interface import SlimbenchError
 from harness.plan import PROTOCOL_VERSION, choose_tasks
 from harness.registry import task as task_called
 from harness.store.features import EXTRACTION_VERSION
-from upstreams.distillation import recipe, sweep_child
-from upstreams.distillation.family_files import Family, Student
-from upstreams.distillation.sweep import Column, Job
+from upstreams.distillation import recipe
+from upstreams.distillation.families import sweep_child
+from upstreams.distillation.families.files import Family, Student
+from upstreams.distillation.families.sweep import Column, Job
 from upstreams.distillation.train import TOLD
 
 
@@ -55,7 +56,7 @@ class Place:
 
 @dataclass
 class Workshop:
-    """Implements :class:`upstreams.distillation.sweep.Hands`.
+    """Implements :class:`upstreams.distillation.families.sweep.Hands`.
 
     Attributes:
         family: the students.
@@ -92,7 +93,7 @@ class Workshop:
         return True
 
     def train(self, students: Sequence[Student]) -> None:
-        """Distil students side by side in a process of their own; see :class:`~upstreams.distillation.sweep.Hands`."""
+        """Distil students side by side in a process of their own; see :class:`.sweep.Hands`."""
         place = self.place
         recipes = [self.family.recipe(student) for student in students]
         request = {

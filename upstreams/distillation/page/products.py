@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from harness import cost
 from harness.interface import HiddenStates
 from upstreams.distillation import recipe
+from upstreams.distillation.page.words import Shape, shape_of
 from upstreams.distillation.procedures.base import Procedure, build
 from upstreams.distillation.procedures.gates import Gates
 from upstreams.distillation.procedures.gradient_pruning import GradientPruning
 from upstreams.distillation.procedures.supernet import Supernet
 from upstreams.distillation.recipe import Pretraining, Recipe
-from upstreams.distillation.recipe_words import Shape, shape_of
 from upstreams.students.gendistiller import GenDistiller, GenShape
 from upstreams.students.mini import MiniWavLM, parameters, skeleton
 

@@ -18,9 +18,9 @@ from leaderboards.board import Board, boards, task_order
 from leaderboards.cells import SCORES, SPEAKERS, millions, score_cells, task_label
 from leaderboards.costs import median_cost
 from leaderboards.render import EMPTY, Cell, Table, escape_markdown, markdown
-from upstreams.distillation import recipe_words as words
+from upstreams.distillation.page import words
+from upstreams.distillation.page.products import Entry, Product
 from upstreams.distillation.recipe import Recipe
-from upstreams.distillation.recipe_products import Entry, Product
 
 REFERENCES = ("fbank", "logmel", "random_mini", "wavlm_mini", "distilled_wavlm")
 """Upstreams that stand beside the students where they have records: features, an untrained network, embedded ones."""

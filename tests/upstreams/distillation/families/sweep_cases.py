@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from harness.interface import SlimbenchError
-from upstreams.distillation.family_files import Family, Student
-from upstreams.distillation.sweep import Column
+from upstreams.distillation.families.files import Family, Student
+from upstreams.distillation.families.sweep import Column
 
 COLUMNS = [Column("embedded", "ks"), Column("embedded", "pr"), Column("real-mini", "ks")]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.interface import SAMPLE_RATE, SlimbenchError
 from harness.noise import Wave, coloured_noise, gain, power
-from upstreams.distillation.pool import FULL_SCALE, Shard
+from upstreams.distillation.data.pool import FULL_SCALE, Shard
 
 CROPS = (15_600, 30_960, 51_440)
 """Crop lengths in samples: 48, 96 and 160 frames of 20 ms (hop 320, window 400)."""

@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "leaderboards"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "leaderboards"))
 from fake_records import TASKS, fake
 
 from harness.cost import count_parameters
 from harness.interface import SlimbenchError
 from harness.show import interval, number
-from upstreams.distillation import family, recipe, recipe_products, recipe_words, recipes_page, recipes_verb
+from upstreams.distillation import recipe
+from upstreams.distillation.families import solver
+from upstreams.distillation.page import products, render, verb, words
 from upstreams.distillation.procedures.base import build
 from upstreams.students.mini import MiniConfig, MiniWavLM
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TINY = "{family: mini, layers: 2, width: 32, ffn: 64, head_width: 16%s}"
 RECIPE = """\
 # First line of the comment,
@@ -54,12 +56,12 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes")
     for name, (shape, more) in FILES.items():
         (folder / f"{name}.yaml").write_text(RECIPE % (name, TINY % shape) + more)
-    return recipe_products.entries(folder)
+    return products.entries(folder)
 
 
 @pytest.fixture(scope="module")
 def built_in():
-    return recipe_products.entries()
+    return products.entries()
 
 
 def entry(found, name):
@@ -95,13 +97,13 @@ def shown(one, odd=""):
 
 def test_the_page_in_docs_says_what_the_recipes_say(built_in):
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    now = recipes_page.described(built_in).strip()
-    assert recipes_page.recipe_part(page) == now, "run: python -m harness recipes --write docs/recipes.md"
+    now = render.described(built_in).strip()
+    assert render.recipe_part(page) == now, "run: python -m harness recipes --write docs/recipes.md"
 
 
 def test_every_built_in_recipe_has_its_section_and_command(built_in):
     files = sorted(file.stem for file in recipe.RECIPES.glob("*.yaml"))
-    text = recipes_page.described(built_in)
+    text = render.described(built_in)
     assert re.findall(r"`make distill RECIPE=(\w+) DATA=folder`", text) == files
     assert [name.replace("\\", "") for name in re.findall(r"^### (.*)$", text, re.M)] == files
     assert all(one.about and one.recipe.title for one in built_in)
@@ -109,14 +111,14 @@ def test_every_built_in_recipe_has_its_section_and_command(built_in):
 
 def test_a_page_without_marks_is_refused():
     with pytest.raises(SlimbenchError, match="--write"):
-        recipes_page.recipe_part("# Recipes")
+        render.recipe_part("# Recipes")
 
 
 def test_parameters_and_macs_are_those_of_the_models(found):
     config = MiniConfig(2, 32, 64, head_width=16)
     (tiny,) = entry(found, "tiny").products
     assert tiny.parameters == parameters(MiniWavLM(config))
-    assert tiny.macs == family.macs_per_second(config)
+    assert tiny.macs == solver.macs_per_second(config)
     (rates,) = entry(found, "rates").products
     assert rates.macs is None
     assert rates.parameters == parameters(MiniWavLM(replace(config, compress=True)))
@@ -126,7 +128,7 @@ def test_what_pruning_may_leave_is_what_it_leaves(found):
     (pruned,) = entry(found, "pruned").products
     one = entry(found, "pruned").recipe
     torch.manual_seed(0)
-    student = MiniWavLM(recipe_words.shape_of(one.student))
+    student = MiniWavLM(words.shape_of(one.student))
     left = parameters(build(one.procedure, student).products(student)[""])
     assert pruned.at_most
     assert pruned.macs is None
@@ -135,7 +137,7 @@ def test_what_pruning_may_leave_is_what_it_leaves(found):
 
 def test_subnets_are_products_of_their_own(found):
     one = entry(found, "nets")
-    student = MiniWavLM(recipe_words.shape_of(one.recipe.student))
+    student = MiniWavLM(words.shape_of(one.recipe.student))
     carved = build(recipe.stage(one.recipe, 1).procedure, student).products(student)
     assert {p.name: p.parameters for p in one.products} == {
         f"nets{suffix}": parameters(model) for suffix, model in carved.items()
@@ -145,15 +147,13 @@ def test_subnets_are_products_of_their_own(found):
 def test_words_of_a_recipe(found):
     one = entry(found, "pruned")
     assert one.about == "First line of the comment, and the second."
-    assert recipe_words.loss_words(one.recipe) == (
-        "hidden: last state to states 4, 8, 12, head split, l1_cos, weight 0.5"
-    )
-    assert recipe_words.begin_words(one.recipe.init).startswith("layers 1, 2 of the teacher, leading dimensions")
-    assert recipe_words.stage_list(one.recipe) == ["30 updates, procedure gates (sparsity 0.5)", "12 updates"]
-    assert recipe_words.steps(one.recipe) == [30, 12]
-    assert recipe_words.audio_seconds(one.recipe) == 12.0
-    assert recipe_words.numbers([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
-    assert recipe_words.plain({"a": {"b": [1, 2.5]}, "c": True}) == "a: (b 1/2.5), c yes"
+    assert words.loss_words(one.recipe) == ("hidden: last state to states 4, 8, 12, head split, l1_cos, weight 0.5")
+    assert words.begin_words(one.recipe.init).startswith("layers 1, 2 of the teacher, leading dimensions")
+    assert words.stage_list(one.recipe) == ["30 updates, procedure gates (sparsity 0.5)", "12 updates"]
+    assert words.steps(one.recipe) == [30, 12]
+    assert words.audio_seconds(one.recipe) == 12.0
+    assert words.numbers([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
+    assert words.plain({"a": {"b": [1, 2.5]}, "c": True}) == "a: (b 1/2.5), c yes"
 
 
 def test_scores_in_the_page_are_those_of_the_records(found, tmp_path):
@@ -161,7 +161,7 @@ def test_scores_in_the_page_are_those_of_the_records(found, tmp_path):
     records += [record("pruned", "ks", 91.26), record("pruned", "sid", 12.34)]
     records += [fake("wavlm_mini", task, 93.3) for task in ("ks", "asr")]
     records += [fake("fbank", "ks", 8.0), record("stranger", "ks", 99.0), record("tiny", "ks", 3.3, suite="real-mini")]
-    page = recipes_page.page(found, records, tmp_path, ["embedded", "real-mini"])
+    page = render.page(found, records, tmp_path, ["embedded", "real-mini"])
     for suite in ("embedded", "real-mini"):
         table = rows(page, suite)
         titles = table.pop("Upstream")
@@ -182,7 +182,7 @@ def test_scores_in_the_page_are_those_of_the_records(found, tmp_path):
 def test_rates_of_a_model_stand_below_it_by_period(found, tmp_path):
     periods = {"rates@90ms": 90.0, "rates@20ms": 20.0, "rates": 45.0}
     records = [record(name, "ks", period, period) for name, period in periods.items()]
-    table = rows(recipes_page.page(found, records, tmp_path, ["embedded"]), "embedded")
+    table = rows(render.page(found, records, tmp_path, ["embedded"]), "embedded")
     names = [name for name in table if name.startswith("rates")]
     assert names == ["rates", "rates@20ms", "rates@90ms"]
     assert [bare(table[name][5]) for name in names] == [shown(r) for n in names for r in records
@@ -203,12 +203,12 @@ def test_sizes_and_updates_come_from_what_was_trained(found, tmp_path):
     curves = {"pruned-1": [{"step": 5}, {"step": 20}], "pruned-2": [{"step": 7}]}
     student(tmp_path, "pruned", {"parameters": 2_222_222, "curves": curves})
     student(tmp_path, "tiny", {"parameters": 5_000_000, "curves": {}})
-    page = recipes_page.page(found, [record("tiny", "ks", 50.0)], tmp_path, ["embedded"])
+    page = render.page(found, [record("tiny", "ks", 50.0)], tmp_path, ["embedded"])
     table = rows(page, "embedded")
     assert table["pruned"][:3] == ["2.22", "–", "27"]
     assert table["tiny"][:3] == ["0.00", "7.7", "30"]
     limit = entry(found, "pruned").products[0].parameters
-    assert rows(recipes_page.page(found, [], tmp_path / "no", ["embedded"]), "embedded")["pruned"][:3] == [
+    assert rows(render.page(found, [], tmp_path / "no", ["embedded"]), "embedded")["pruned"][:3] == [
         f"≤ {limit / 1e6:.2f}", "–", "42",
     ]  # fmt: skip
     assert (
@@ -221,14 +221,14 @@ def test_sizes_and_updates_come_from_what_was_trained(found, tmp_path):
 def test_a_broken_provenance_is_named(found, tmp_path, notes):
     student(tmp_path, "tiny", notes)
     with pytest.raises(SlimbenchError, match=r"tiny.provenance\.json is no provenance"):
-        recipes_page.page(found, [], tmp_path, ["embedded"])
+        render.page(found, [], tmp_path, ["embedded"])
 
 
 def test_the_verb_lists_and_writes(found, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("upstreams.distillation.recipe_products.entries", lambda: found)
+    monkeypatch.setattr("upstreams.distillation.page.products.entries", lambda: found)
     monkeypatch.setattr("leaderboards.gather.gather", lambda results, accepted: [record("tiny", "ks", 61.7)])
     parser = argparse.ArgumentParser()
-    recipes_verb.add_recipes(parser.add_subparsers())
+    verb.add_recipes(parser.add_subparsers())
 
     def call(*words):
         options = parser.parse_args(["recipes", *words])
@@ -242,6 +242,6 @@ def test_the_verb_lists_and_writes(found, tmp_path, capsys, monkeypatch):
     file = tmp_path / "recipes.md"
     assert call("--write", str(file), "--students", str(tmp_path), "--suites", "embedded") == 0
     assert "61.7" in file.read_text(encoding="utf-8")
-    assert recipes_page.recipe_part(file.read_text(encoding="utf-8")) == recipes_page.described(found).strip()
+    assert render.recipe_part(file.read_text(encoding="utf-8")) == render.described(found).strip()
     with pytest.raises(SlimbenchError, match="--suites"):
         call("--write", str(file), "--suites", ",")

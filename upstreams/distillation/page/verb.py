@@ -11,7 +11,7 @@ from harness.interface import SlimbenchError
 from upstreams.distillation.verbs import STUDENTS
 
 if TYPE_CHECKING:
-    from upstreams.distillation.recipe_products import Entry
+    from upstreams.distillation.page.products import Entry
 
 SUITES = "embedded,real-mini"
 
@@ -32,7 +32,7 @@ def add_recipes(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from upstreams.distillation.recipe_products import entries
+    from upstreams.distillation.page.products import entries
 
     suites = list(dict.fromkeys(arguments.suites.replace(",", " ").split()))
     if not suites:
@@ -42,9 +42,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     from harness import atomic
     from leaderboards.gather import gather
-    from upstreams.distillation import recipes_page
+    from upstreams.distillation.page import render
 
-    text = recipes_page.page(entries(), gather(arguments.results, accepted=True), arguments.students, suites)
+    text = render.page(entries(), gather(arguments.results, accepted=True), arguments.students, suites)
     atomic.write(arguments.write, text.encode())
     print(f"recipes: {arguments.write}")
     return 0
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def table(found: Sequence[Entry]) -> str:
     """The recipes as text, one line per product; what is a recipe's stands in its first line, its loss on the page."""
     from harness import listing
-    from upstreams.distillation import recipe_words as words
+    from upstreams.distillation.page import words
 
     rows: list[dict[str, Any]] = []
     for entry in found:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
-    from upstreams.distillation.family import Shape
+    from upstreams.distillation.families.solver import Shape
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -44,7 +44,7 @@ def add_family(subparsers: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from harness import registry
-    from upstreams.distillation import family, family_files
+    from upstreams.distillation.families import files, solver
 
     budgets = [parameters(word) for word in _words(arguments.params, "--params")]
     depths = _numbers(arguments.depths, "--depths")
@@ -62,15 +62,13 @@ def _run(arguments: argparse.Namespace) -> int:
         raise SlimbenchError(f"The card of {arguments.teacher} states no depth; choose a teacher that has layers.")
     if arguments.steps < 1 or arguments.hours <= 0 or arguments.seconds <= 0:
         raise SlimbenchError("--steps, --hours and --seconds must be above 0; correct them.")
-    shapes = family.grid(budgets, depths, _numbers(arguments.head_widths, "--head-widths"))
-    priced = [(shape, family.macs_per_second(shape.config)) for shape in shapes]
+    shapes = solver.grid(budgets, depths, _numbers(arguments.head_widths, "--head-widths"))
+    priced = [(shape, solver.macs_per_second(shape.config)) for shape in shapes]
     print(table(priced))
     methods = _words(arguments.methods, "--methods")
-    listed = family_files.students(
-        arguments.name, priced, methods, dict(zip(budgets, seeds, strict=True)), arguments.steps
-    )
-    training = family_files.Training(arguments.teacher, layers, arguments.steps, arguments.hours, arguments.seconds)
-    file = family_files.write(arguments.name, arguments.out / arguments.name, listed, training)
+    listed = files.students(arguments.name, priced, methods, dict(zip(budgets, seeds, strict=True)), arguments.steps)
+    training = files.Training(arguments.teacher, layers, arguments.steps, arguments.hours, arguments.seconds)
+    file = files.write(arguments.name, arguments.out / arguments.name, listed, training)
     print(f"\n{len(listed)} students of {arguments.teacher} ({', '.join(methods)}): {file}")
     return 0
 

@@ -12,7 +12,8 @@ from harness.cost import count_parameters
 from harness.cost.macs import count_macs
 from harness.interface import SlimbenchError
 from upstreams.adapters.mini import Mini
-from upstreams.distillation import family, family_files, family_verb, recipe
+from upstreams.distillation import recipe
+from upstreams.distillation.families import family_verb, files, solver
 from upstreams.students.mini import MiniConfig
 
 
@@ -43,14 +44,14 @@ def enumerated(budget, depth, heads, tolerance=0.02):
 
 @pytest.mark.parametrize("budget", [200_000, 1_000_000, 2_500_000])
 @pytest.mark.parametrize("depth", [1, 3, 12])
-@pytest.mark.parametrize("heads", [(16,), (64, 24), family.HEAD_WIDTHS])
+@pytest.mark.parametrize("heads", [(16,), (64, 24), solver.HEAD_WIDTHS])
 def test_the_solver_finds_what_trying_everything_finds(budget, depth, heads):
     known = enumerated(budget, depth, heads)
     if not known:
         with pytest.raises(SlimbenchError, match="the nearest is width"):
-            family.solve(budget, depth, heads)
+            solver.solve(budget, depth, heads)
         return
-    shape = family.solve(budget, depth, heads)
+    shape = solver.solve(budget, depth, heads)
     best = min(known)
     config = shape.config
     assert (config.width, config.ffn, config.head_width, shape.parameters) == (best[3], best[4], -best[1], best[5])
@@ -60,29 +61,29 @@ def test_the_solver_finds_what_trying_everything_finds(budget, depth, heads):
 
 
 def test_parameters_and_macs_are_those_of_the_upstream(tmp_path):
-    shape = family.solve(300_000, 2, (16,))
+    shape = solver.solve(300_000, 2, (16,))
     (tmp_path / "config.json").write_text(json.dumps(shape.config.to_dict()))
     options = {"random": True, "config": "config.json"}
     card = Card("x", "x", "a:b", "n", "n", "n", options=options, file=tmp_path / "card.yaml", depth=2)
     upstream = Mini(card)
     assert count_parameters(upstream.module()) == shape.parameters
-    assert family.macs_per_second(shape.config) == count_macs(upstream)
+    assert solver.macs_per_second(shape.config) == count_macs(upstream)
     # at 500 frames: products of the layers by hand, and those outside them that do not depend on the depth
     width, ffn, frames = shape.config.width, shape.config.ffn, 499
     layer = frames * (4 * width * width + 2 * width * ffn + 2 * frames * width + 2 * width)
     deeper = MiniConfig(**(shape.config.to_dict() | {"layers": 3}))
-    assert family.macs_per_second(deeper) - family.macs_per_second(shape.config) == pytest.approx(layer / 10, rel=1e-3)
+    assert solver.macs_per_second(deeper) - solver.macs_per_second(shape.config) == pytest.approx(layer / 10, rel=1e-3)
 
 
 def test_one_head_size_serves_the_family_where_one_can():
-    shapes = family.grid((1_000_000,), (1, 3, 12))
+    shapes = solver.grid((1_000_000,), (1, 3, 12))
     assert {shape.config.head_width for shape in shapes} == {16}
-    assert all(abs(shape.ratio - 4) <= family.SLACK for shape in shapes)
-    alone = family.grid((1_000_000,), (2, 3), (64, 32))  # 64 fails at three layers: 192 with 2.4 times the width
+    assert all(abs(shape.ratio - 4) <= solver.SLACK for shape in shapes)
+    alone = solver.grid((1_000_000,), (2, 3), (64, 32))  # 64 fails at three layers: 192 with 2.4 times the width
     assert {shape.config.head_width for shape in alone} == {32}
-    mixed = family.grid((1_000_000,), (3, 12), (64, 24))  # neither gives both
+    mixed = solver.grid((1_000_000,), (3, 12), (64, 24))  # neither gives both
     assert [shape.config.head_width for shape in mixed] == [
-        family.solve(1_000_000, depth, (64, 24)).config.head_width for depth in (3, 12)
+        solver.solve(1_000_000, depth, (64, 24)).config.head_width for depth in (3, 12)
     ]
 
 
@@ -90,10 +91,10 @@ def test_no_shape_is_one_clear_sentence():
     with pytest.raises(
         SlimbenchError, match=r"No student of 12 layers has 20,000 parameters within 2 %: the nearest is"
     ):
-        family.solve(20_000, 12)
+        solver.solve(20_000, 12)
     for wrong in ((0, 1), (1000, 0)):
         with pytest.raises(SlimbenchError, match="no shape"):
-            family.solve(*wrong)
+            solver.solve(*wrong)
 
 
 @pytest.mark.parametrize(("text", "number"), [("1.0M", 1_000_000), ("2.5m", 2_500_000), ("800k", 800_000), ("77", 77)])
@@ -129,7 +130,7 @@ def test_the_verb_prints_the_grid_and_writes_recipes_that_load(written):
     assert call("--seeds", "2,1", "--steps", "70") == 0
     printed = capsys.readouterr().out.splitlines()
     assert len([line for line in printed if line.startswith(("0.3 M", "0.6 M"))]) == 6
-    found = family_files.read(folder)
+    found = files.read(folder)
     assert len(found.students) == 3 * 2 * (2 + 1)
     assert {file.stem for file in folder.glob("tiny_*.yaml")} == {student.name for student in found.students}
     first = [(student.budget, student.seed, student.macs_per_second) for student in found.students]
@@ -204,25 +205,25 @@ def test_bad_words(written, more, said):
 def test_a_damaged_list(written, change, said):
     folder, call, _ = written
     call()
-    file = folder / family_files.LIST
+    file = folder / files.LIST
     file.write_text(change(file.read_text()))
     with pytest.raises(SlimbenchError, match=said):
-        family_files.read(folder)
+        files.read(folder)
 
 
 def test_thirds_of_other_teachers():
-    thirds = {layers: family_files.METHODS["pred"].term(layers)["teacher"] for layers in (1, 2, 3, 6, 12, 24)}
+    thirds = {layers: files.METHODS["pred"].term(layers)["teacher"] for layers in (1, 2, 3, 6, 12, 24)}
     assert thirds == {1: [1], 2: [1, 2], 3: [1, 2, 3], 6: [2, 4, 6], 12: [4, 8, 12], 24: [8, 16, 24]}
 
 
 def test_no_family_is_one_sentence(tmp_path):
     with pytest.raises(SlimbenchError, match="slimbench family --name nobody"):
-        family_files.read(tmp_path / "nobody")
+        files.read(tmp_path / "nobody")
 
 
 def test_names_are_valid_for_upstreams(tmp_path):
     names = [
         student.name
-        for student in family_files.students("dvw", [(family.solve(1_250_000, 3), 1.0)], ["pred"], {1_250_000: 1}, 5)
+        for student in files.students("dvw", [(solver.solve(1_250_000, 3), 1.0)], ["pred"], {1_250_000: 1}, 5)
     ]
     assert names == ["dvw_1.25m_d3_pred_s0"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upstreams.distillation import queries
-from upstreams.distillation.batches import CROPS
-from upstreams.distillation.pool import FULL_SCALE, Shard
+from upstreams.distillation.data import queries
+from upstreams.distillation.data.batches import CROPS
+from upstreams.distillation.data.pool import FULL_SCALE, Shard
 from upstreams.distillation.recipe import Data
 
 CANDIDATES = 4_000
@@ -18,14 +18,15 @@ CANDIDATES = 4_000
 def allowed(shards: Sequence[Shard], data: Data) -> frozenset[tuple[int, int]] | None:
     """(shard, utterance) of the clips that may be drawn, ``None`` for all where there is no budget.
 
-    Only clips as long as the shortest crop are looked at, so that every minute of the budget is of use.
+    Only clips as long as the longest crop are looked at: any clip can then be drawn at any step, and a choice that goes
+    by gain per second does not end with clips that are too short for most crops.
     """
     if data.queries is None:
         return None
     places = [
         (number, int(index))
         for number, shard in enumerate(shards)
-        for index in np.flatnonzero(np.diff(shard.offsets) >= CROPS[0])
+        for index in np.flatnonzero(np.diff(shard.offsets) >= CROPS[-1])
     ]
     if len(places) > CANDIDATES:
         drawn = np.random.default_rng((data.seed, 13)).choice(len(places), CANDIDATES, replace=False)

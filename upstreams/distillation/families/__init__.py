@@ -1,0 +1,1 @@
+"""Students of equal size: solved, written as recipes, distilled and benched in one sweep."""

@@ -1,0 +1,1 @@
+"""The page of recipes: what each is after, its students, and what they scored."""
