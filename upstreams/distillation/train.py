@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,20 @@ def trained(recipes: Sequence[Recipe], place: Place) -> tuple[list[Run], list[Pa
     if place.device == "cpu":
         torch.set_num_threads(1)  # small models: a second thread costs more than it gives
     shards = place.shards(recipes[0].data, recipes[0].optimiser.accumulate)
-    stages = 1 + len(recipes[0].stages)
     if len({item.name for item in recipes}) < len(recipes):
         raise SlimbenchError("Two recipes of one training have one name; rename one.")
+    with ExitStack() as held:
+        for item in recipes if rank_and_world()[0] == 0 else ():
+            if not held.enter_context(locks.lock(place.work / f"{item.name}.lock", wait=False)):
+                raise SlimbenchError(
+                    f"{place.work / item.name} is being trained by another process; wait, or give another --work."
+                )
+        return _stages(recipes, shards, place), shards
+
+
+def _stages(recipes: Sequence[Recipe], shards: Sequence[Path], place: Place) -> list[Run]:
+    """Train stage after stage."""
+    stages = 1 + len(recipes[0].stages)
     students: list[Student | None] = [None] * len(recipes)
     runs: list[Run] = []
     for number in range(stages):
@@ -135,7 +147,7 @@ def trained(recipes: Sequence[Recipe], place: Place) -> tuple[list[Run], list[Pa
         run.whole = limited(whole, place.steps)
         if place.steps is not None:
             run.whole = replace(run.whole, stages=tuple({**one, "steps": place.steps} for one in whole.stages))
-    return runs, shards
+    return runs
 
 
 def limited(item: Recipe, steps: int | None) -> Recipe:

@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from harness import registry
+from harness import locks, registry
 from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from upstreams.distillation import recipe, train
@@ -140,6 +140,16 @@ def test_two_processes_are_one_with_twice_the_batches(shards):
     torch.testing.assert_close(found, _weights(alone), rtol=2e-3, atol=2e-3)
     first, second = ([json.loads(line) for line in (root / n / "curve.jsonl").open()][-1] for n in ("one", "two"))
     assert first["hours"] == pytest.approx(second["hours"], abs=2e-3)
+
+
+def test_a_run_that_another_process_trains_is_left_alone(shards):
+    file = _write(shards.parent, name="taken", steps=2)
+    with (
+        locks.lock(shards.parent / "taken.lock"),
+        pytest.raises(SlimbenchError, match="taken is being trained by another process; wait, or"),
+    ):
+        train.run(file, _place(shards))
+    assert train.run(file, _place(shards))
 
 
 def test_half_precision_products_train_to_nearly_the_same(shards):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,10 +83,11 @@ def _spoken(
 def real_rows(root: Path) -> list[tuple[Path, float | None, float | None]]:
     """Cuts of real speech that may be trained on: ``root/pretrain`` and the train splits of ``root/real``.
 
-    A cut that any task of ``root/real`` has in dev or test is left out, whatever split other tasks give it.
+    A cut that shares any moment with one that a task of ``root/real`` has in dev or test is left out, whatever split
+    other tasks give it.
     """
     rows: dict[tuple[Path, float | None], float | None] = {}
-    forbidden: set[tuple[Path, float | None]] = set()
+    forbidden: dict[Path, list[tuple[float, float]]] = {}
     files = [*sorted((root / "real").glob("*/manifest.csv")), root / "pretrain" / "manifest.csv"]
     for file in files:
         if not file.is_file():
@@ -97,9 +99,22 @@ def real_rows(root: Path) -> list[tuple[Path, float | None, float | None]]:
                 if row.get("split", "train") == "train":
                     rows[cut] = float(row["seconds"]) if cut[1] is not None else None
                 else:
-                    forbidden.add(cut)
-    kept = [(path, start, seconds) for (path, start), seconds in rows.items() if (path, start) not in forbidden]
+                    forbidden.setdefault(cut[0], []).append(_span(cut[1], row.get("seconds")))
+    kept = [
+        (path, start, seconds)
+        for (path, start), seconds in rows.items()
+        if not any(_meet(_span(start, seconds), other) for other in forbidden.get(path, ()))
+    ]
     return sorted(kept, key=lambda cut: (str(cut[0]), cut[1] or 0.0))
+
+
+def _span(start: float | None, seconds: str | float | None) -> tuple[float, float]:
+    """Begin and end of a cut in seconds; without a start it is the whole file."""
+    return (0.0, math.inf) if start is None else (start, start + float(seconds or math.inf))
+
+
+def _meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def real(root: Path) -> Iterator[NDArray[np.float64]]:

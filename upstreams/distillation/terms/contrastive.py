@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
+from upstreams.distillation.loop import rank_and_world
 from upstreams.distillation.terms import heads, paired
 from upstreams.distillation.terms.alignment import full_precision, meet
 from upstreams.distillation.terms.base import Result, Side, TermSpec, View
@@ -82,12 +83,24 @@ class Contrastive(paired.Paired):
 
     @torch.no_grad()
     def remember(self, keys: Tensor) -> None:
-        """Put unit vectors (pairs, N, D) into the memory in place of the oldest."""
+        """Put unit vectors (pairs, N, D), those of all processes, into the memory in place of the oldest."""
         size = self.memory.shape[1]
         if not size:
             return
-        keys = keys[:, :size]
+        keys = of_all_processes(keys)[:, :size]
         count = keys.shape[1]
         self.memory[:, (self.place + torch.arange(count, device=keys.device)) % size] = keys.to(self.memory.dtype)
         self.place.copy_((self.place + count) % size)
         self.filled.copy_((self.filled + count).clamp(max=size))
+
+
+def of_all_processes(keys: Tensor) -> Tensor:
+    """Vectors (pairs, N, D) of all processes, one process after another; N may differ between them."""
+    if rank_and_world()[1] == 1:
+        return keys
+    counts = [torch.zeros((), dtype=torch.long, device=keys.device) for _ in range(rank_and_world()[1])]
+    distributed.all_gather(counts, torch.tensor(keys.shape[1], device=keys.device))
+    padded = functional.pad(keys, (0, 0, 0, max(map(int, counts)) - keys.shape[1])).contiguous()
+    found = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(found, padded)
+    return torch.cat([part[:, : int(count)] for part, count in zip(found, counts, strict=True)], 1)

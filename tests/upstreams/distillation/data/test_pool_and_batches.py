@@ -105,3 +105,23 @@ def test_real_speech_of_dev_and_test_is_never_trained_on():
     assert kept
     assert held
     assert not kept & held
+
+
+def test_a_cut_that_shares_a_moment_with_one_of_dev_or_test_is_left_out(tmp_path):
+    columns = "split,path,start,seconds"
+    rows = {
+        "real/ks/manifest.csv": [
+            "train,a.wav,0.0,2.0",
+            "train,a.wav,4.0,2.0",
+            "train,b.wav,,3.0",
+            "train,c.wav,1.0,1.0",
+        ],
+        "real/sid/manifest.csv": ["dev,a.wav,1.5,1", "test,b.wav,8,1", "test,c.wav,,5", "test,a.wav,6,1"],
+        "pretrain/manifest.csv": ["train,d.wav,,1.0"],
+    }
+    for name, lines in rows.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("\n".join([columns, *lines]) + "\n")
+    kept = [(path.name, start, seconds) for path, start, seconds in pool.real_rows(tmp_path)]
+    # a at 4 s ends where a tested cut begins; the whole of b is not apart from its tested second
+    assert kept == [("d.wav", None, None), ("a.wav", 4.0, 2.0)]

@@ -11,6 +11,7 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics import log_loss
 from term_cases import FRAMES, MINE, THEIRS, cosine, loss, rows, softmax, term, view
+from torch import distributed, multiprocessing
 from torch.nn import functional
 
 from harness.interface import SlimbenchError
@@ -135,6 +136,23 @@ def test_the_memory_can_be_smaller_than_a_batch_or_none():
         for seed in range(3):
             assert torch.isfinite(built(view(seed, MINE), view(seed + 9, THEIRS)).loss)
         assert int(built.filled) == size
+
+
+def remember_apart(rank, folder):
+    """One of two processes, each with frames of its own; leaves what its memory holds."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    built = term("contrastive", options={"memory": 8})
+    built.remember(torch.full((len(built.pairs), 2 + rank, THEIRS.width), float(1 + rank)))
+    torch.save([built.memory, built.place, built.filled], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_processes_remember_the_frames_of_all_alike(tmp_path):
+    multiprocessing.spawn(remember_apart, (tmp_path,), nprocs=2)
+    (one, *_), (other, place, filled) = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
+    assert torch.equal(one, other)
+    assert one[0, :, 0].tolist() == [1, 1, 2, 2, 2, 0, 0, 0]
+    assert (int(place), int(filled)) == (5, 5)
 
 
 def adversarial(**options):
