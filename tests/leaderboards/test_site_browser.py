@@ -1,11 +1,10 @@
 """The page in headless Chromium, from file://: no errors, no requests, and all that it promises to do."""
 
-import json
-
 import chrome
 import hostile_text as hostile
 import pytest
 from fake_records import SCORES, UPSTREAMS, build
+from site_page import NAMES, choose, column, press, sample, tick
 
 from harness import records
 from harness.show import number
@@ -13,8 +12,6 @@ from leaderboards.site import build as site
 
 pytestmark = pytest.mark.skipif(chrome.find() is None, reason="Chromium is not installed (Debian: chromium)")
 
-ROWS = "[...document.querySelectorAll('#board tbody tr')].filter(r => !r.hidden)"
-NAMES = f"{ROWS}.map(r => r.cells[0].textContent.trim())"
 CARD = "(c => c && !c.hidden ? c.textContent : null)(document.getElementById('card'))"
 FIRST = "#board tbody tr:not([hidden]) td:not([hidden]) a.score"
 
@@ -41,50 +38,6 @@ def first(browser, page):
     browser.open(f"file://{page}/index.html")
     browser.js("localStorage.clear()")
     return browser
-
-
-def sample(page):
-    """One page of every kind."""
-    measured = sorted((page / "measured").glob("*.html"))
-    published = sorted((page / "published").glob("*.html"))
-    return [
-        page / "index.html",
-        page / "tasks" / "asr.html",
-        page / "tasks" / "overall.html",
-        measured[0],
-        published[0],
-    ]
-
-
-def column(browser, title):
-    """The values of a column as they stand, shown rows only; None where there is no value."""
-    return browser.js(
-        f"(i => {ROWS}.map(r => r.cells[i].dataset.sort === '' ? null : +r.cells[i].dataset.sort))"
-        f"([...document.querySelectorAll('.names th')].findIndex(h => h.textContent.trim().startsWith({title!r})))"
-    )
-
-
-def press(browser, title):
-    browser.js(
-        f"[...document.querySelectorAll('.names th')].find(h => h.textContent.trim().startsWith({title!r}))"
-        ".querySelector('button').id = 'pressed'"
-    )
-    browser.click("#pressed")
-    browser.js("document.getElementById('pressed').removeAttribute('id'); new Promise(d => setTimeout(d, 60))")
-
-
-def choose(browser, name, value):
-    browser.js(
-        f"(f => {{ f.{name}.value = {json.dumps(value)}; f.dispatchEvent(new Event('input')); }})"
-        "(document.getElementById('filters'))"
-    )
-
-
-def tick(browser, name, value, on):
-    browser.js(
-        f"(b => {{ b.checked = {json.dumps(on)}; b.form.dispatchEvent(new Event('input')); }})"
-        f"(document.querySelector('input[name={name}][value={value}]'))"
-    )
 
 
 def test_pages_load_without_a_word_and_ask_only_for_their_own_files(browser, page):
