@@ -72,7 +72,9 @@ def page(found: Sequence[Entry], records: Iterable[Record], students: Path, suit
         board.suite: board
         for board in boards(r for r in records if r.upstream["name"].partition("@")[0] in mine)
     }  # fmt: skip
-    tables = [markdown(scores(name, shown.get(name), found, made), level=3) for name in suites]
+    noisy = {name for name in suites if suite.load(name).noise is not None}  # there only what was benched on noise too
+    wanted = [name for name in suites if name not in noisy or name in shown]
+    tables = [markdown(scores(name, shown.get(name), found, made, name in noisy), level=3) for name in wanted]
     return "\n".join([HEAD, BEGIN, "", described(found), END, "", "## Scores", "", *tables])
 
 
@@ -158,7 +160,9 @@ def _prose(text: str) -> str:
     return "`".join(part if number % 2 else escape_markdown(part) for number, part in enumerate(parts))
 
 
-def scores(name: str, board: Board | None, found: Sequence[Entry], made: Mapping[str, Made | None]) -> Table:
+def scores(
+    name: str, board: Board | None, found: Sequence[Entry], made: Mapping[str, Made | None], benched: bool = False
+) -> Table:
     """The scores of one suite: references that have records, then every product, with a dash for what is missing.
 
     Args:
@@ -166,18 +170,23 @@ def scores(name: str, board: Board | None, found: Sequence[Entry], made: Mapping
         board: its records; ``None`` where there are none.
         found: the recipes.
         made: provenance by upstream.
+        benched: leave out products and tasks without a record.
 
     Raises:
         SlimbenchError: there is no such suite.
     """
-    tasks = sorted({*suite.load(name).tasks, *(board.tasks if board else ())}, key=task_order)
     there = board.upstreams if board else ()
+    tasks = sorted({*(() if benched else suite.load(name).tasks), *(board.tasks if board else ())}, key=task_order)
     rates = {one: [n for n in there if n.startswith(f"{one}@")] for one in made}
     products = {product.name: product for entry in found for product in entry.products}
     references = [one for one in REFERENCES if one in there or one in products]
     updates = {product: sum(words.steps(entry.recipe)) for entry in found for product in _names(entry)}
     students = [
-        one for product in products if product not in references for one in (product, *_rising(board, rates[product]))
+        one
+        for product in products
+        if product not in references
+        for one in (product, *_rising(board, rates[product]))
+        if not benched or one in there
     ]
     cells = dict.fromkeys(((one, task) for one in (*references, *students) for task in tasks), EMPTY)
     if board:

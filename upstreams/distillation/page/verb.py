@@ -13,7 +13,7 @@ from upstreams.distillation.verbs import STUDENTS
 if TYPE_CHECKING:
     from upstreams.distillation.page.products import Entry
 
-SUITES = "embedded,real-mini"
+SUITES = "embedded,real-mini,embedded-noisy,real-mini-noisy"
 
 
 def add_recipes(subparsers: Any) -> None:

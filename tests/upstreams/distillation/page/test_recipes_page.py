@@ -190,6 +190,18 @@ def test_rates_of_a_model_stand_below_it_by_period(found, tmp_path):
     assert table["rates@20ms"][2] == "30"
 
 
+def test_of_a_noisy_suite_only_what_was_benched_stands_there(found, tmp_path):
+    suites = ["embedded", "embedded-noisy", "real-mini-noisy"]
+    records = [record("tiny", "ks", 40.0), record("tiny", "ks", 31.0, suite="embedded-noisy")]
+    page = render.page(found, records, tmp_path, suites)
+    table = rows(page, "embedded-noisy")
+    assert [title.split()[0] for title in table.pop("Upstream")[3:]] == ["KS"]
+    assert list(table) == ["tiny"]
+    assert bare(table["tiny"][3]) == shown(records[1])
+    assert "pruned" in rows(page, "embedded")
+    assert "Suite real-mini-noisy" not in page
+
+
 def student(folder, name, notes):
     (folder / name).mkdir()
     (folder / name / "provenance.json").write_text(notes if isinstance(notes, str) else json.dumps(notes))
