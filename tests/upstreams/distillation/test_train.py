@@ -37,6 +37,12 @@ SMALL = {
     "steps": 4,
 }
 
+STATEFUL = {
+    "terms": [*SMALL["terms"], {"knowledge": "contrastive", "student": "last", "teacher": [12], "weight": 0.1}],
+    "procedure": {"kind": "gates", "sparsity": 0.3},
+}
+"""A memory of earlier frames, gates that chance opens, and the multiplier that drives them."""
+
 
 def _write(folder: Path, **changes: Any) -> Path:
     values = {**SMALL, **changes}
@@ -80,7 +86,7 @@ def test_every_recipe_gives_upstreams_that_the_harness_loads(name, shards):
 def test_company_changes_nothing_but_the_time(shards):
     names = [
         _write(shards.parent, name="a"),
-        _write(shards.parent, name="b", steps=6, student=SMALL["student"] | {"width": 48}),
+        _write(shards.parent, name="b", steps=6, student=SMALL["student"] | {"width": 48}, **STATEFUL),
     ]
     together = train.cohort(names, _place(shards))
     work = shards.parent / "alone"
@@ -94,7 +100,7 @@ def test_company_changes_nothing_but_the_time(shards):
 
 def test_a_run_killed_with_nine_ends_with_the_same_curve_and_weights(shards):
     root = shards.parent
-    file = _write(root, steps=130)
+    file = _write(root, steps=130, **STATEFUL)
     undisturbed = train.run(file, _place(shards))[0]
     work = root / "killed"
     work.mkdir()
