@@ -128,6 +128,11 @@ def _add_bench(verbs: Any) -> None:
         verb = verbs.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
         verb.set_defaults(run=action)
     verb.add_argument(
+        "--no-report",
+        action="store_true",
+        help="leave tables and figures to `slimbench report`: with dozens of upstreams they take a minute",
+    )
+    verb.add_argument(
         "--executor",
         choices=("inprocess", "ray"),
         default="inprocess",
@@ -269,6 +274,8 @@ def _bench(options: argparse.Namespace) -> int:
     else:
         records = budget.bench(_options(options), budget.parse(options.budget), options.calibrate)
     print(show.console(records))
+    if options.no_report:
+        return 0
     began = time.perf_counter()
     status = main(["report", "--results", str(options.results)])
     if any(record.created >= started for record in records):  # a call that finds everything done changes nothing

@@ -75,6 +75,13 @@ def test_a_report_is_written_with_the_first_bench(finished):
         assert f"{finished.records()[task]['value']:.1f}" in report
 
 
+def test_a_report_can_wait(place, call):
+    status, printed, _ = call("bench", *place.options("--tasks", "ks", "--no-report"))
+    assert status == 0
+    assert f"{place.records()['ks']['value']:.1f}" in printed
+    assert not (place.folder / "results" / "report").exists()
+
+
 def test_a_second_call_changes_nothing_and_encodes_nothing(finished, call):
     before, encoded = files(finished.folder), finished.encoded()
     status, printed, said = call("bench", *finished.options())
