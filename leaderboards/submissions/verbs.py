@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,15 @@ def _submit(options: argparse.Namespace) -> int:
         from harness import registry
 
         out = Path(f"{registry.card(options.upstream).name}.zip")
-    trial = out.with_name(f".{out.name}.unverified")
-    atomic.write(trial, packed)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unverified-", dir=out.parent) as folder:
+        trial = Path(folder, out.name)
+        atomic.write(trial, packed)
         (verdict,) = verify(trial)
         refusals = [str(f).replace(str(trial), str(out)) for f in verdict.findings if f.refuses]
         if refusals:
             raise SlimbenchError(f"Nothing was written, since it would be refused: {refusals[0]}")
         trial.replace(out)
-    finally:
-        trial.unlink(missing_ok=True)
     held = Counter(record.suite for record in verdict.records)
     for note in notes:
         print(f"note: {note}")

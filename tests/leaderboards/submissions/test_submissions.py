@@ -89,6 +89,14 @@ def test_submit_writes_nothing_that_would_be_refused(tmp_path, results):
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
+def test_submit_writes_right_into_the_accepted_ones(tmp_path, results, monkeypatch):
+    monkeypatch.setattr(verification, "ACCEPTED", tmp_path / "accepted")
+    out = tmp_path / "accepted" / f"{UPSTREAM}.zip"
+    assert call("submit", UPSTREAM, "--results", results, "--out", out) == 0
+    assert call("verify", out.parent) == 0
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_submit_says_what_is_missing(results):
     with pytest.raises(SlimbenchError, match="no record of fbank"):
         submission.make("fbank", results)
