@@ -96,7 +96,8 @@ class Learner(nn.Module):
 
     def __init__(self, recipe: Recipe, student: Student, sides: Mapping[str, Side]) -> None:
         super().__init__()
-        self.student, self.active = student, [spec for spec in recipe.terms if spec.weight]
+        self.student = student
+        self.active = [_as_begun(spec, recipe) for spec in recipe.terms if spec.weight]
         if not self.active:
             raise SlimbenchError(f"Recipe {recipe.name}: no term has a weight; give it at least one.")
         mine = side_of(student)
@@ -155,6 +156,13 @@ class Learner(nn.Module):
             total = total + extra.loss
             figures |= extra.figures
         return Result(total, figures | {"loss": float(total.detach())})
+
+
+def _as_begun(spec: TermSpec, recipe: Recipe) -> TermSpec:
+    """With option ``norm`` where the student begins with layers of the teacher, unless the recipe says otherwise."""
+    if not recipe.init.layers or "norm" not in terms.kind_of(spec.knowledge).takes_options:
+        return spec
+    return replace(spec, options={"norm": True, **spec.options})
 
 
 def _side(recipe: Recipe, spec: TermSpec, sides: Mapping[str, Side]) -> Side:

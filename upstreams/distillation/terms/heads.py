@@ -19,9 +19,13 @@ OPTIONS = {
     "shared": Option(False),
     "mlp_layers": Option(4, choices=(2, 3, 4)),
     "mlp_width": Option(0, least=0),
+    "norm": Option(False),
 }
 """``shared``: head ``identity`` has one matrix for all states after a layer, and one of its own for state 0;
-``mlp_layers`` and ``mlp_width``: of head ``mlp``, a width of 0 is twice the teacher's."""
+``mlp_layers`` and ``mlp_width``: of head ``mlp``, a width of 0 is twice the teacher's; ``norm``: heads see the states
+of the student layer-normed without parameters, as probes do. Layers that were taken from a trained teacher give raw
+states of its scale, tens of times what a head begins with, and what a prediction head then learns first is to ignore
+them; so where a recipe takes layers, ``norm`` is on unless it says otherwise."""
 
 
 class Upsample(nn.Module):
@@ -94,6 +98,7 @@ class Heads(nn.Module):
         """
         super().__init__()
         self.kind, self.pairs = term.spec.head, tuple(pairs or term.pairs)
+        self.norm = bool(term.option("norm", False))
         self.upsamples = self.kind == "upsample"
         width, wide = term.student.width, out or term.teacher.width
         where = f"{term.spec.knowledge}: head {self.kind!r}"
@@ -127,6 +132,8 @@ class Heads(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> list[Tensor]:
         """States (B, T, D) to one prediction (B, T, out) per pair, at ``T · ratio`` frames if ``upsamples``."""
+        if self.norm:
+            states = [functional.layer_norm(state, state.shape[-1:]) for state in states]
         if self.kind == "split":
             return list(self.each["all"](states[self.pairs[0][0]]))
         found = [self.each[key](states[state]) for key, (state, _) in zip(self.keys, self.pairs, strict=True)]
