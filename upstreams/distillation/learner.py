@@ -103,6 +103,7 @@ class Learner(nn.Module):
         mine = side_of(student)
         self.parts = [(spec, terms.build(spec, mine, _side(recipe, spec, sides))) for spec in self.active]
         self.terms = nn.ModuleList(term for _, term in self.parts)
+        self.fitted = False
         if isinstance(student, GenDistiller) and recipe.procedure.get("kind", "plain") != "plain":
             raise SlimbenchError(f"Recipe {recipe.name}: a gendistiller knows no procedure; remove it.")
         self.procedure: Procedure = build(recipe.procedure, self.mini)
@@ -123,12 +124,23 @@ class Learner(nn.Module):
         """The student as procedures know it; the plain one takes a generator too."""
         return cast(MiniWavLM, self.student)
 
+    def takes_over(self, past: Learner) -> bool:
+        """Take over the terms of the stage before, if they are the same; returns whether they were."""
+        theirs = past.terms.state_dict()
+        if self.active != past.active or {k: v.shape for k, v in self.terms.state_dict().items()} != {
+            k: v.shape for k, v in theirs.items()
+        }:
+            return False
+        self.terms.load_state_dict(theirs)
+        self.fitted = True
+        return True
+
     def fit(self, teachers: Mapping[str, Teacher], draws: Iterable[Tensor], targets: Targets) -> None:
         """Fit what terms and procedure fit to teachers before the first step, on clean draws (B, S)."""
-        wanted = max([self.procedure.fits, *(term.fits for _, term in self.parts)])
+        wanted = max([self.procedure.fits, *(term.fits for _, term in self.parts if not self.fitted)])
         waves = [wave for wave, _ in zip(draws, range(wanted), strict=False)]
         for spec, term in self.parts:
-            if term.fits:
+            if term.fits and not self.fitted:
                 term.fit(_views(teachers, spec.of, waves[: term.fits], targets))
         if self.procedure.fits:
             self.procedure.fit(_views(teachers, "", waves[: self.procedure.fits], targets))

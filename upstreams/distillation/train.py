@@ -138,10 +138,11 @@ def _stages(recipes: Sequence[Recipe], shards: Sequence[Path], place: Place) -> 
         items = [limited(recipe.stage(item, number), place.steps) for item in recipes]
         folders = [place.work / (item.name if stages == 1 else f"{item.name}-{number + 1}") for item in items]
         before = [run.folders for run in runs] or [()] * len(items)
+        past: Sequence[Learner | None] = [run.learner for run in runs] or [None] * len(items)
         done = [run.loop.before + run.loop.steps for run in runs] or [0] * len(items)
-        runs = _stage(items, folders, students, shards, place, done)
-        for run, past in zip(runs, before, strict=True):
-            run.folders = (*past, run.loop.folder)
+        runs = _stage(items, folders, list(zip(students, past, strict=True)), shards, place, done)
+        for run, others in zip(runs, before, strict=True):
+            run.folders = (*others, run.loop.folder)
         students = [run.learner.procedure.products(run.learner.mini)[""] for run in runs]
     for run, whole in zip(runs, recipes, strict=True):
         run.whole = limited(whole, place.steps)
@@ -181,12 +182,15 @@ class Run:
 def _stage(
     items: Sequence[Recipe],
     folders: Sequence[Path],
-    starts: Sequence[Student | None],
+    starts: Sequence[tuple[Student | None, Learner | None]],
     shards: Sequence[Path],
     place: Place,
     done: Sequence[int],
 ) -> list[Run]:
-    """Train one stage of recipes that share data and teachers; ``done`` counts the updates of the stages before."""
+    """Train one stage of recipes that share data and teachers.
+
+    ``starts`` are the students and the objectives that the stage before left, ``done`` counts the updates until now.
+    """
     first = items[0]
     batches = batches_of(first.data, shards, place)
     known: dict[str, Teacher] = teachers.load(first.teachers, place.device)
@@ -211,7 +215,7 @@ def batches_of(data: Data, shards: Sequence[Path], place: Place) -> Batches:
 def _prepare(
     item: Recipe,
     folder: Path,
-    start: Student | None,
+    begun: tuple[Student | None, Learner | None],
     known: Mapping[str, Teacher],
     batches: Batches,
     shards: Sequence[Path],
@@ -219,6 +223,7 @@ def _prepare(
     done: int,
 ) -> Run:
     """A student at its first step, or where a killed run left it."""
+    start, past = begun
     folder.mkdir(parents=True, exist_ok=True)
     if rank_and_world()[0] == 0:
         files.note_start(folder)
@@ -226,6 +231,8 @@ def _prepare(
     student = make(item.student, item.name) if start is None else start
     before = None if start is None else digest_tensors(start.state_dict())
     learner = Learner(item, student, {name: teacher.side for name, teacher in known.items()}).to(place.device)
+    if past is not None and learner.takes_over(past):
+        before = digest_json([before, digest_tensors(learner.terms.state_dict())])
     loop = Loop(folder, learner, item.optimiser, item.steps, identity(item, before, known, shards), done)
     if not loop.resume():
         if start is None:

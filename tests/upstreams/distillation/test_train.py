@@ -201,6 +201,20 @@ def test_a_recipe_of_two_stages_is_found_finished_and_smaller_than_it_began(shar
     assert notes["parameters"] < 0.8 * parameters(MiniConfig(2, 32, 64, head_width=16))
 
 
+def test_a_later_stage_goes_on_with_the_heads_of_the_first(shards):
+    frozen = {"lr": 1e-30, "weight_decay": 0.0}
+    other = {"terms": [{"knowledge": "hidden", "student": "last", "teacher": [12]}]}
+    for name, stage, alike in (("same", {"steps": 1}, True), ("other", {"steps": 1, **other}, False)):
+        run = train.trained(
+            [recipe.load(_write(shards.parent, name=name, optimiser=frozen, stages=[stage]))], _place(shards)
+        )[0][0]
+        first = torch.load(shards.parent / f"{name}-1" / "state.pt", weights_only=True)["model"]
+        heads = {key: value for key, value in first.items() if key.startswith("terms.")}
+        last = {key: value for key, value in run.learner.state_dict().items() if key.startswith("terms.")}
+        assert heads
+        assert (heads.keys() == last.keys() and all(torch.equal(heads[key], last[key]) for key in heads)) is alike
+
+
 def test_a_later_stage_hears_other_batches_than_the_first(shards, monkeypatch):
     drawn: list[int] = []
     draw = train.Batches.draw

@@ -1,8 +1,10 @@
 """Once-for-all training, as in LightHuBERT (arXiv 2203.15610): a step trains subnets that share the student's weights.
 
-A subnet's states are filled up with zeros to the student's width, so that one head serves all widths: a linear head on
-a filled-up state is the head's leading columns on the state, which is what LightHuBERT does. A layer that a subnet
-leaves out has the state of the layer before it, so that states keep their numbers.
+A subnet's states are layer-normed over its own width, as it exposes them, and filled up with zeros to the student's
+width, so that one head serves all widths: a linear head on a filled-up state is the head's leading columns on the
+state, which is what LightHuBERT does. (A norm over the whole width, option ``norm`` of a head, then only multiplies a
+narrow state by the root of the ratio of widths.) A layer that a subnet leaves out has the state of the layer before it,
+so that states keep their numbers.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ class Supernet(Procedure):
         states = [passage.states[0]]
         for number in range(whole.layers):
             states.append(passage.states[layers.index(number) + 1] if number in layers else states[-1])
-        return View(tuple(pad_states(states, whole.width)), passage.frames)
+        exposed = [functional.layer_norm(state, state.shape[-1:]) for state in states]
+        return View(tuple(pad_states(exposed, whole.width)), passage.frames)
 
     def _skeleton(self, config: MiniConfig, device: torch.device) -> MiniWavLM:
         key = (config, device)
