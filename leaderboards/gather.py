@@ -9,18 +9,19 @@ from harness import records
 from harness.records import Record
 
 
-def gather(results: Path, accepted: bool = False) -> list[Record]:
+def gather(results: Path, accepted: bool = False, lab: bool = False) -> list[Record]:
     """The records of a results folder and, where asked, those of the submissions that this project accepted.
 
     Args:
         results: folder of records; an absent one holds none.
         accepted: whether the accepted submissions are read too.
+        lab: whether those of the distillation lab's students are.
 
     Raises:
         SlimbenchError: a record or a submission is broken.
     """
     local = records.load_all(results)
-    return merged(local, _accepted()) if accepted else local
+    return merged(local, [*(_accepted() if accepted else ()), *(_lab() if lab else ())])
 
 
 def merged(local: Iterable[Record], others: Iterable[Record]) -> list[Record]:
@@ -34,3 +35,9 @@ def _accepted() -> list[Record]:
     from leaderboards.submissions import verification
 
     return verification.accepted()
+
+
+def _lab() -> list[Record]:
+    from leaderboards.submissions import verification
+
+    return verification.accepted(verification.LAB)

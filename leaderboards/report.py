@@ -43,12 +43,14 @@ class Options:
         published: also the rows that others published.
         weighting: name or file of the overall score of measured upstreams.
         tolerance: how much more parameters students of one budget may have, as a share.
+        lab: also the records of the distillation lab's own students.
     """
 
     accepted: bool = False
     published: bool = False
     weighting: str = "slim_mean"
     tolerance: float = 0.05
+    lab: bool = False
 
 
 def add_verb(subparsers: Any) -> None:
@@ -60,6 +62,7 @@ def add_verb(subparsers: Any) -> None:
     for what in ("suite", "upstreams", "tasks"):
         verb.add_argument(f"--{what}", default="", metavar="A,B", help=f"only these {what} (default: all)")
     verb.add_argument("--accepted", action="store_true", help="also the accepted submissions; local records come first")
+    verb.add_argument("--lab", action="store_true", help="also the students that this project distilled, dozens")
     verb.add_argument("--no-published", action="store_true", help="leave out the rows published by others")
     name = Options.weighting
     verb.add_argument("--weighting", default=name, metavar="NAME|FILE", help=f"of the overall score (default: {name})")
@@ -78,7 +81,9 @@ def _run(options: argparse.Namespace) -> None:
         what: [name.strip() for name in getattr(options, what).split(",") if name.strip()]
         for what in ("suite", "upstreams", "tasks")
     }
-    made = Options(options.accepted, not options.no_published, options.weighting, options.tolerance / 100.0)
+    made = Options(
+        options.accepted, not options.no_published, options.weighting, options.tolerance / 100.0, options.lab
+    )
     files = write(options.results, out, **chosen, options=made)
     kinds = {kind: sum(path.name.startswith(f"{kind}_") for path in files) for kind in ("table", "figure")}
     shown = ", ".join(f"{count} {kind} files" for kind, count in kinds.items())
@@ -116,7 +121,7 @@ def write(
     options = options or Options()
     how = repr(scores.weighting(options.weighting))
     wanted = {"suite": suite, "upstream": upstreams, "task": tasks}
-    everything = gather(results, options.accepted)
+    everything = gather(results, options.accepted, options.lab)
     found, rows = _chosen(everything, published().rows if options.published else (), results, wanted)
     named = [row.system for row in rows]
     seals = [records.digest(record) for record in found]

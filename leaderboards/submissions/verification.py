@@ -16,6 +16,8 @@ from leaderboards.submissions.rules import Known
 
 ACCEPTED = Path(__file__).parent.parent / "records"
 """Where accepted submissions live."""
+LAB = ACCEPTED / "lab"
+"""Those of the students that this project made itself, which the board does not list."""
 _BOOTSTRAP = 1000
 
 
@@ -169,5 +171,5 @@ def _submission(whole: submission.Submission, more: Known | None) -> Iterator[Fi
             text = f"it is {record.cost['params']:,} here and {first.cost['params']:,} in {first.task}"
             yield Finding(where, "cost.params", text)
         yield from check(record, where, more)
-    if whole.path.resolve().parent == ACCEPTED and whole.path.stem != whole.card.name:
+    if whole.path.resolve().parent in (ACCEPTED, LAB) and whole.path.stem != whole.card.name:
         yield Finding(str(whole.path), "", f"accepted submissions are named by their upstream, {whole.card.name}.zip")

@@ -38,3 +38,12 @@ def test_a_broken_submission_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "accepted", lambda: whole(tmp_path))
     with pytest.raises(SlimbenchError, match=r"x\.zip"):
         gather.gather(tmp_path / "results", accepted=True)
+
+
+def test_the_students_of_the_lab_come_only_where_asked(tmp_path):
+    found = {record.upstream["name"] for record in gather.gather(tmp_path, lab=True)}
+    grid = {
+        f"dvw_1.0m_d{depth}_{how}_s{seed}" for depth in (1, 2, 3, 6, 12) for how in ("pred", "l2l") for seed in (0, 1)
+    }
+    assert grid <= found
+    assert not found & {record.upstream["name"] for record in verification.accepted()}

@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from leaderboards.gather import gather
     from upstreams.distillation.page import render
 
-    text = render.page(entries(), gather(arguments.results, accepted=True), arguments.students, suites)
+    text = render.page(entries(), gather(arguments.results, accepted=True, lab=True), arguments.students, suites)
     atomic.write(arguments.write, text.encode())
     print(f"recipes: {arguments.write}")
     return 0

@@ -238,7 +238,7 @@ def test_a_broken_provenance_is_named(found, tmp_path, notes):
 
 def test_the_verb_lists_and_writes(found, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("upstreams.distillation.page.products.entries", lambda: found)
-    monkeypatch.setattr("leaderboards.gather.gather", lambda results, accepted: [record("tiny", "ks", 61.7)])
+    monkeypatch.setattr("leaderboards.gather.gather", lambda results, accepted, lab: [record("tiny", "ks", 61.7)])
     parser = argparse.ArgumentParser()
     verb.add_recipes(parser.add_subparsers())
 
