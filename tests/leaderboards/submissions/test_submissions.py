@@ -38,7 +38,7 @@ def call(*arguments):
     return options.run(options)
 
 
-@pytest.mark.parametrize("path", sorted(ACCEPTED.iterdir()), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(ACCEPTED.rglob("*.zip")), ids=lambda p: p.name)
 def test_accepted_submissions_are_verified(path):
     (found,) = verification.verify(path)
     assert [str(f) for f in found.findings if f.refuses] == []
@@ -47,7 +47,7 @@ def test_accepted_submissions_are_verified(path):
 
 def test_accepted_records_can_be_read_for_tables():
     found = verification.accepted()
-    assert {record.upstream["name"] for record in found} == {path.stem for path in ACCEPTED.iterdir()}
+    assert {record.upstream["name"] for record in found} == {path.stem for path in ACCEPTED.glob("*.zip")}
     assert len({record.key for record in found}) == len(found)
 
 
