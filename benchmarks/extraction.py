@@ -36,7 +36,7 @@ from harness.extraction import extract
 from harness.extraction.encoding import run as encode
 from harness.extraction.survey import Piece, threads
 from harness.interface import SAMPLE_RATE, SlimbenchError, Upstream
-from harness.run import Options, prepare, resolve_device
+from harness.preparing import Options, prepare, resolve_device
 from harness.store.features import FeatureStore
 
 Item = TypeVar("Item")

@@ -50,11 +50,11 @@ def main() -> None:
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
     """The plan's numbers, in a process that starts as a bench does."""
-    from harness import run
+    from harness import preparing, run
     from harness.estimation import forecast
 
     upstream, cache, results = options.predict
-    asked = run.Options(
+    asked = preparing.Options(
         upstream,
         options.suite,
         Path(results),

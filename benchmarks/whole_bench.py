@@ -79,7 +79,7 @@ def bare(options: argparse.Namespace) -> None:
     from extraction import waveforms
 
     from harness.extraction import extract
-    from harness.run import Options, prepare
+    from harness.preparing import Options, prepare
 
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from downstreams.common import build, string_rows
+from downstreams.letters import BORDER, END, SYMBOLS
 from harness.interface import (
     Labels,
     Manifest,
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 
     from downstreams.lm import LanguageModel
     from harness.head import Head
-
-SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
-"""SUPERB's 32 outputs in its order; ``<s>`` is the CTC blank."""
-BORDER = "|"
-"""Between words, and after the last."""
-END = 2
-SPECIAL = 4
-"""Number of symbols that no text is spelled with."""
 
 
 class AutomaticSpeechRecognition(PlainTask):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.head import Head
-from harness.probes.stacked import Noise
+from harness.randomness import Noise
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

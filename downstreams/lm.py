@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.asr import BORDER, SPECIAL, SYMBOLS
+from downstreams.letters import BORDER, SPECIAL, SYMBOLS
 from harness.identity import digest_file
 from harness.interface import SlimbenchError
 

@@ -217,7 +217,7 @@ def _check(options: argparse.Namespace) -> int:
     import torch
 
     from harness.conformance import checking
-    from harness.run import resolve_device
+    from harness.preparing import resolve_device
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -242,7 +242,7 @@ def _new_upstream(options: argparse.Namespace) -> None:
 
 
 def _options(options: argparse.Namespace) -> Any:
-    from harness.run import Options
+    from harness.preparing import Options
 
     tasks = tuple(options.tasks.replace(",", " ").split())
     given = {
@@ -272,7 +272,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.budget is None:
         records = run.bench(_options(options))
     else:
-        records = budget.bench(_options(options), budget.parse(options.budget), options.calibrate)
+        records = run.bench_within(_options(options), budget.parse(options.budget), options.calibrate)
     print(show.console(records))
     if options.no_report:
         return 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-if TYPE_CHECKING:
-    from harness.probes.stacked import Noise
+from harness.randomness import Noise
 
 
 class Head(nn.Module):

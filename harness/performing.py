@@ -25,7 +25,7 @@ from harness.progress import say
 from harness.records import Record
 
 if TYPE_CHECKING:
-    from harness.run import Bench
+    from harness.preparing import Bench
 
 _NOTE = ".trained.json"
 """Ending of what a job leaves beside the checkpoint that it has trained to the end."""

@@ -27,7 +27,7 @@ from harness.progress import clock, say
 
 if TYPE_CHECKING:
     from harness.extraction.frames import Way
-    from harness.run import Bench, Options
+    from harness.preparing import Bench, Options
 
 RETRIES = 3
 """How often Ray repeats a job whose worker or node died; an error that a job raises is never repeated."""
@@ -357,11 +357,11 @@ def _prepare(order: Order) -> Bench:
     Raises:
         SlimbenchError: this node does not see the same weights, data or code.
     """
-    from harness import run
+    from harness import preparing
 
     try:
-        bench = run.prepare(order.options, recorded=False, ways=dict(order.ways))
-        run.survey(bench)
+        bench = preparing.prepare(order.options, recorded=False, ways=dict(order.ways))
+        preparing.survey(bench)
     except SlimbenchError as error:
         raise SlimbenchError(f"on node {platform.node()}, though not where the bench was started: {error}") from error
     here = {item.task.name: item.key for item in bench.plan.tasks}

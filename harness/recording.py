@@ -15,7 +15,7 @@ from harness.store.features import settings
 
 if TYPE_CHECKING:
     from harness.outcome import Outcome
-    from harness.run import Bench
+    from harness.preparing import Bench
 
 FEW_SPEAKERS = 10
 """With fewer test speakers than this a bootstrap over speakers is no 95 % interval; the record says so."""

@@ -9,17 +9,18 @@ from matplotlib.lines import Line2D
 
 from harness.records import Record
 from harness.show import face, number
-from leaderboards import overall, shapes
+from leaderboards import overall
 from leaderboards.board import Board
-from leaderboards.depth_curves import depth_curves
-from leaderboards.heatmap import heat_map
+from leaderboards.depth_width import shapes
+from leaderboards.depth_width.depth_curves import depth_curves
+from leaderboards.depth_width.heatmap import heat_map
+from leaderboards.depth_width.slopes import gains
 from leaderboards.layers import layer_weights
 from leaderboards.periods import frame_period
 from leaderboards.published import Row
 from leaderboards.rates import learning_rates
 from leaderboards.resamples import Resamples, resample
 from leaderboards.shape import depth_width
-from leaderboards.slopes import gains
 from leaderboards.style import (
     BETTER,
     INK,

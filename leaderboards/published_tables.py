@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from leaderboards import overall
+from leaderboards.depth_width.shapes import PUBLISHED_TOLERANCE, published_columns
+from leaderboards.depth_width.tables import published_tables as shape_tables
 from leaderboards.published import MARKS, PUBLISHED, RANKED, Quantity, Row, Value
 from leaderboards.published.marks import Mark, footnotes
 from leaderboards.ranking import Mark as Rank
 from leaderboards.ranking import Shown, marks
 from leaderboards.render import EMPTY, Cell, Table
-from leaderboards.shape_tables import published_tables as shape_tables
-from leaderboards.shapes import PUBLISHED_TOLERANCE, published_columns
 
 ORDER = (
     "asr.wer", "asr.wer_lm", "pr.per", "ks.accuracy", "ic.accuracy", "sid.accuracy", "asv.eer", "er.accuracy",

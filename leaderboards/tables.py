@@ -9,16 +9,17 @@ from typing import Any
 from harness import metrics
 from harness.records import Record, own_seconds
 from harness.show import duration, face, interval, number, rate
-from leaderboards import letters, overall, shapes
+from leaderboards import letters, overall
 from leaderboards.adaptive_periods import adaptive_periods
 from leaderboards.board import Board
 from leaderboards.cells import SCORES, SPEAKERS, millions, score_cells, task_labels
 from leaderboards.costs import median_cost, other_times, timing
+from leaderboards.depth_width import shapes
+from leaderboards.depth_width.tables import families
 from leaderboards.facts import at_edge, cost_facts, frame, rate_facts, score_facts, shape_facts, time_facts
 from leaderboards.gain_kept import gain_kept
 from leaderboards.render import EMPTY, Cell, Table
 from leaderboards.resamples import NONE, Resamples, resample
-from leaderboards.shape_tables import families
 
 
 def tables(

@@ -15,10 +15,10 @@ from harness.show import face, number
 from leaderboards import overall
 from leaderboards.board import Board
 from leaderboards.costs import TIMED, median_cost, timing
+from leaderboards.depth_width.shapes import published_columns
 from leaderboards.overall import Overall, Whole
 from leaderboards.published import PUBLISHED, RANKED, Row
 from leaderboards.published.marks import footnotes, of_signs
-from leaderboards.shapes import published_columns
 from leaderboards.style import (
     BETTER,
     Look,

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from harness.estimation.calibrate import Calibration
 from harness.estimation.forecast import Once, duration, times
 from harness.estimation.loads import Load
 from harness.interface import SlimbenchError
-from harness.processes import since_start
-from harness.progress import say
-
-if TYPE_CHECKING:
-    from harness.records import Record
-    from harness.run import Options
 
 _UNITS = {"": 3600.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
@@ -72,34 +64,3 @@ def said(names: Sequence[str], others: Sequence[str], seconds: float) -> str:
         return f"budget of {duration(seconds)}: all tasks fit"
     now = f"now {', '.join(names)}" if names else "not even the cheapest task fits, nothing is done"
     return f"budget of {duration(seconds)}: {now}; left for another call: {', '.join(others)}"
-
-
-def bench(options: Options, seconds: float, again: bool = False) -> list[Record]:
-    """Do the tasks that fit, one after the other; none is begun once the budget is used up.
-
-    What the tasks before have encoded, and all records, stay: the same command goes on with the rest.
-
-    Args:
-        options: of the bench.
-        seconds: the budget, counted from the start of this process.
-        again: time the machine anew.
-
-    Returns:
-        The records that are there now, of the tasks that were asked for.
-    """
-    from harness import run
-
-    prepared, expected = run.expected(options, again)
-    there = [item.task.name for item in prepared.plan.tasks if item.record is not None]
-    spent = max(0.0, since_start() - expected.once.start)  # of which the start is counted as such
-    names, others = choose(expected.loads, expected.found, expected.once, seconds, spent)
-    say(said(names, others, seconds))
-    done: list[str] = []
-    for place, name in enumerate(names):
-        if since_start() >= seconds:
-            say(f"the budget is used up; left for another call: {', '.join([*names[place:], *others])}")
-            break
-        run.bench(replace(options, tasks=(name,)))
-        done.append(name)
-    asked = tuple(there + done)
-    return run.bench(replace(options, tasks=asked)) if asked else []

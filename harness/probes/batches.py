@@ -6,7 +6,6 @@ on after a kill draws exactly what it would have drawn. In which order utterance
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
@@ -22,14 +21,6 @@ SHARE = 0.5
 """Part of the free memory that one table of features may take."""
 _AT_ONCE = 1024
 """Utterances whose means are read at a time."""
-
-
-def generator(*place: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator whose seed is a digest of ``place``."""
-    digest = hashlib.sha256(repr(place).encode()).digest()
-    made = torch.Generator(device=device)
-    made.manual_seed(int.from_bytes(digest[:7], "big"))
-    return made
 
 
 def evaluation_batches(lengths: Sequence[int], most: int) -> list[list[int]]:

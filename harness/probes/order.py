@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.interface import Need, SlimbenchError, TrainingProtocol
-from harness.probes.batches import generator
+from harness.randomness import generator
 
 JITTER = 0.1
 """Relative noise on lengths before sorting, so that batches of similar length differ between epochs."""

@@ -17,30 +17,11 @@ from torch.optim.adamw import adamw
 
 from harness.head import Head
 from harness.interface import SlimbenchError
-from harness.probes.batches import generator
+from harness.randomness import Noise
 
 LAYERS = "layers"
 """Name of the layer weights among the parameters; those of the head are prefixed with ``HEAD``."""
 HEAD = "head."
-
-
-class Noise:
-    """Uniform random numbers for dropout, one tensor per trial; trials of the same seed get the same numbers.
-
-    They depend on ``seeds`` and ``place`` alone, so that neither the other trials nor a restart change them.
-    """
-
-    def __init__(self, seeds: Sequence[int], place: int, device: str | torch.device) -> None:
-        self.seeds = seeds
-        self.device = device
-        self.generators = {seed: generator("noise", seed, place, device=device) for seed in set(seeds)}
-
-    def __call__(self, shape: Sequence[int]) -> list[Tensor]:
-        """R tensors of ``shape``, uniform on [0, 1); each call draws anew."""
-        draws = {
-            seed: torch.rand(tuple(shape), generator=made, device=self.device) for seed, made in self.generators.items()
-        }
-        return [draws[seed] for seed in self.seeds]
 
 
 @dataclass

@@ -15,11 +15,12 @@ from harness import adapt, metrics
 from harness.head import Head
 from harness.interface import FeatureSource, Labels, Manifest, SlimbenchError, Task, TrainingProtocol, Utterance
 from harness.probes.augment import spec_augment
-from harness.probes.batches import Table, generator
+from harness.probes.batches import Table
 from harness.probes.order import Order, balanced_draw
 from harness.probes.outputs import check_frames, classes_of, evaluate, targets_of
-from harness.probes.stacked import LAYERS, Noise, StackedAdam, build_bank
+from harness.probes.stacked import LAYERS, StackedAdam, build_bank
 from harness.probes.trials import ProbeTrial, TrialResult
+from harness.randomness import Noise, generator
 from harness.threads import side_by_side
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness import plan, registry, run, suite
+from harness import plan, preparing, registry, suite
 from harness.extraction import extract
 from harness.interface import SlimbenchError, Upstream, Utterance
 from harness.store.features import FeatureStore
@@ -139,8 +139,8 @@ def _reading_frames(where: Where) -> str:
     return next((name for name in names if registry.task(name).need == "frames"), names[0])
 
 
-def _plan(name: str, where: Where, task: str) -> run.Bench:
-    options = run.Options(
+def _plan(name: str, where: Where, task: str) -> preparing.Bench:
+    options = preparing.Options(
         upstream=name,
         suite=where.suite,
         results=where.results,
@@ -151,7 +151,7 @@ def _plan(name: str, where: Where, task: str) -> run.Bench:
         threads=where.threads,
         protocol=where.protocol,
     )
-    return run.prepare(options, recorded=False)
+    return preparing.prepare(options, recorded=False)
 
 
 def _chosen(item: plan.TaskPlan, most: int, generator: np.random.Generator) -> tuple[Utterance, ...]:
@@ -172,7 +172,7 @@ def _chosen(item: plan.TaskPlan, most: int, generator: np.random.Generator) -> t
     return tuple(rows)
 
 
-def _filled(made: run.Bench, rows: Sequence[Utterance]) -> _Source:
+def _filled(made: preparing.Bench, rows: Sequence[Utterance]) -> _Source:
     """Encode what the store lacks of these utterances, and of nothing else."""
     item = made.plan.tasks[0]
     framed = item.task.need == "frames"
@@ -183,7 +183,7 @@ def _filled(made: run.Bench, rows: Sequence[Utterance]) -> _Source:
         if key in set(keys.values())
     }
     made.plan = replace(made.plan, pieces=wanted)
-    run.survey(made)
+    preparing.survey(made)
     extract.extract(made.plan.upstream, made.plan.store, made.plan.pieces, made.samples, made.device)
     made.plan.store.refresh()
     return _Source(made.plan.upstream, made.plan.store, keys, framed)

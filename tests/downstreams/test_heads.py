@@ -11,7 +11,8 @@ from downstreams.ks import KS
 from downstreams.pr import PR
 from downstreams.sid import SID
 from harness.interface import SlimbenchError, Task
-from harness.probes.stacked import Noise, build_bank
+from harness.probes.stacked import build_bank
+from harness.randomness import Noise
 
 COUNTS = {ASR: 42_828_832, PR: 215_882, KS: 199_948, IC: 203_032, SID: 518_371, ASV: 6_730_204, ER: 197_892}
 WIDE = {ASR: 43_090_976, PR: 281_418, KS: 265_484, IC: 268_568, SID: 583_907, ASV: 6_861_276, ER: 263_428}

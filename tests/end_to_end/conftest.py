@@ -57,7 +57,8 @@ class Place:
 
     def bench(self, *tasks):
         """A bench in this process, without the report; returns the records by task."""
-        from harness.run import Options, bench
+        from harness.preparing import Options
+        from harness.run import bench
 
         where = {"results": self.folder / "results", "cache": self.folder / "cache", "data": self.data}
         options = Options(str(self.card), str(self.suite), **where, tasks=tasks, device="cpu", threads=1)

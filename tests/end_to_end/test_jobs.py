@@ -11,23 +11,23 @@ import pytest
 import toy_data
 from same_records import assert_same, comparable
 
-from harness import performing, run
+from harness import performing, preparing, run
 from harness.jobs import InProcess
 
 
 def options_of(place, suite, *tasks):
     where = {"results": place.folder / "results", "cache": place.folder / "cache", "data": place.data}
-    return run.Options(str(place.card), str(suite), **where, tasks=tasks, device="cpu", threads=1)
+    return preparing.Options(str(place.card), str(suite), **where, tasks=tasks, device="cpu", threads=1)
 
 
 def divided(options, done):
     """A bench whose every job is done by a bench prepared anew, as another process would, and then once more."""
-    bench = run.prepare(options)
+    bench = preparing.prepare(options)
 
     def do(job):
         for _ in range(2):
-            other = run.prepare(replace(options, tasks=options.tasks), recorded=False)
-            run.survey(other)
+            other = preparing.prepare(replace(options, tasks=options.tasks), recorded=False)
+            preparing.survey(other)
             other.watch.seconds.update(bench.watch.seconds)
             other.features = bench.features
             performing.perform(other, job)

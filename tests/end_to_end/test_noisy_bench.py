@@ -5,12 +5,14 @@ from __future__ import annotations
 import toy_data
 
 from downstreams.corpora import noisy
-from harness import run
+from harness import preparing, run
 
 
 def bench(place, suite, folder):
     where = {"results": place.folder / "results", "cache": place.folder / "cache", "data": folder}
-    made = run.bench(run.Options(str(place.card), str(suite), **where, tasks=("ks", "asv"), device="cpu", threads=1))
+    made = run.bench(
+        preparing.Options(str(place.card), str(suite), **where, tasks=("ks", "asv"), device="cpu", threads=1)
+    )
     return {record.task: record for record in made}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from same_records import comparable
 
-from harness import performing, run
+from harness import performing, preparing, run
 from harness.interface import SlimbenchError
 from harness.jobs import InProcess, Job
 
@@ -18,7 +18,7 @@ FRAMES = {"pr", "asv"}
 
 def options_of(place, **changes):
     where = {"results": place.folder / "results", "cache": place.folder / "cache", "data": place.data}
-    return run.Options(str(place.card), str(place.suite), **where, device="cpu", threads=1, **changes)
+    return preparing.Options(str(place.card), str(place.suite), **where, device="cpu", threads=1, **changes)
 
 
 def assert_same_but_for_the_way(here, whole, task):
@@ -58,7 +58,7 @@ def test_a_streamed_bench_makes_the_records_of_a_cached_one(place, finished):
 
 def test_tasks_in_step_share_one_encoding_of_every_batch(place, monkeypatch):
     monkeypatch.setattr("harness.extraction.stream.memory_bound", lambda: 15_000)  # one batch, not all audio
-    together = run.prepare(options_of(place, frames="stream"))
+    together = preparing.prepare(options_of(place, frames="stream"))
     assert [{item.task.name for item in group} for group in together.plan.in_step] == [FRAMES]
     records = {record.task: record for record in run.bench(options_of(place, frames="stream"))}
     apart = {}
@@ -75,13 +75,13 @@ def test_tasks_in_step_share_one_encoding_of_every_batch(place, monkeypatch):
 
 def test_jobs_that_stream_can_be_done_apart_and_twice(place, finished):
     options, done = options_of(place, frames="stream"), []
-    bench = run.prepare(options)
+    bench = preparing.prepare(options)
     ways = {name: choice.way for name, choice in bench.plan.frames.items()}
 
     def do(job):
         for _ in range(2):
-            other = run.prepare(options, recorded=False, ways=ways)
-            run.survey(other)
+            other = preparing.prepare(options, recorded=False, ways=ways)
+            preparing.survey(other)
             other.watch.seconds.update(bench.watch.seconds)
             other.features = bench.features
             performing.perform(other, job)
@@ -105,7 +105,7 @@ def test_the_plan_says_where_frames_come_from_and_why(place, call):
 
 def test_what_the_limit_of_the_cache_has_no_room_for_is_streamed(place, finished):
     limit = 0.5 * stored(finished) / 1e9
-    made = run.prepare(options_of(place, cache_limit=limit))
+    made = preparing.prepare(options_of(place, cache_limit=limit))
     assert {name: choice.way for name, choice in made.plan.frames.items()} == dict.fromkeys(FRAMES, "stream")
     assert "limit of the cache" in made.plan.frames["pr"].why
     records = {record.task: record.value for record in run.bench(options_of(place, cache_limit=limit))}
@@ -141,10 +141,10 @@ def test_products_in_bfloat16_are_another_record_with_features_of_their_own(plac
 
 
 def test_states_beyond_the_stored_precision_stop_a_streamed_bench_before_any_training(place):
-    made = run.prepare(options_of(place, frames="stream"))
+    made = preparing.prepare(options_of(place, frames="stream"))
     for layer in made.plan.upstream.module():
         layer.weight *= 1e8
-    run.survey(made)
+    preparing.survey(made)
     with pytest.raises(SlimbenchError, match="write `dtype: float32`"):
         performing.perform(made, Job("encode"))
 
@@ -152,7 +152,7 @@ def test_states_beyond_the_stored_precision_stop_a_streamed_bench_before_any_tra
 def test_training_is_counted_once_whoever_has_done_it(place):
     """The record says what the checkpoints say, with jobs of their own and in step."""
     options = options_of(place, frames="stream")
-    bench, seen = run.prepare(options), {}
+    bench, seen = preparing.prepare(options), {}
 
     def do(job):
         performing.perform(bench, job)

@@ -1,7 +1,7 @@
 import torch
 
 from harness.probes import augment
-from harness.probes.batches import generator
+from harness.randomness import generator
 
 
 def test_augmenting_the_states_is_augmenting_their_sum():

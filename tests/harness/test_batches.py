@@ -4,6 +4,7 @@ from toy_probe import ToyFeatures, toy_manifest
 
 from harness.interface import SlimbenchError
 from harness.probes import batches
+from harness.randomness import generator
 
 MANIFEST = toy_manifest("ks", lambda i: str(i % 3))
 IDS = [u.id for u in MANIFEST.utterances]
@@ -34,8 +35,8 @@ def test_crops_are_windows_of_the_utterance(table):
     features = ToyFeatures(MANIFEST)
     starts = set()
     for step in range(30):
-        x, lengths = table.gather([3, 8], 15, batches.generator("crop", step))
-        again, _ = table.gather([3, 8], 15, batches.generator("crop", step))
+        x, lengths = table.gather([3, 8], 15, generator("crop", step))
+        again, _ = table.gather([3, 8], 15, generator("crop", step))
         assert torch.equal(x, again)
         assert lengths.tolist() == [15, 15]
         whole = features.frames(IDS[3]).float()

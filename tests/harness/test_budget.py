@@ -8,7 +8,7 @@ import pytest
 import toy_data
 import toy_upstream
 
-from harness import run, suite
+from harness import preparing, run, suite
 from harness.estimation import budget, forecast
 from harness.estimation.calibrate import Calibration
 from harness.estimation.encode_timing import Encoding
@@ -64,7 +64,7 @@ def test_audio_that_a_chosen_task_has_encoded_is_free_for_the_next():
 def tiny(tmp_path, monkeypatch):
     chosen = toy_data.write(tmp_path / "data")
     card = toy_upstream.write_card(tmp_path / "card")
-    options = run.Options(
+    options = preparing.Options(
         str(card), str(chosen), tmp_path / "results", tmp_path / "cache", tmp_path / "data", threads=1
     )
     monkeypatch.setattr("harness.estimation.encode_timing.SECONDS", 0.0)
@@ -76,22 +76,22 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_a_bench_within_a_budget_does_what_fits_and_names_the_rest(tiny, capsys, monkeypatch):
-    monkeypatch.setattr(budget, "since_start", lambda: 0.0)
+    monkeypatch.setattr(run, "since_start", lambda: 0.0)
     monkeypatch.setattr("harness.estimation.estimate.since_start", lambda: 0.0)
-    records = budget.bench(tiny, 1_000.0)
+    records = run.bench_within(tiny, 1_000.0)
     assert {record.task for record in records} == {"ks", "sid", "pr"}
     said = capsys.readouterr().err
     assert "now sid, pr, ks; left for another call: asv" in said
     assert said.index("sid: accuracy") < said.index("pr: per") < said.index("ks: accuracy")
-    again = budget.bench(tiny, 100_000.0)  # the same command goes on
+    again = run.bench_within(tiny, 100_000.0)  # the same command goes on
     assert {record.task for record in again} == {"ks", "sid", "pr", "asv"}
 
 
 def test_no_task_is_begun_once_the_budget_is_used_up(tiny, capsys, monkeypatch):
     clock = iter([0.0, 0.0, 2_000.0])
-    monkeypatch.setattr(budget, "since_start", lambda: next(clock))
+    monkeypatch.setattr(run, "since_start", lambda: next(clock))
     monkeypatch.setattr("harness.estimation.estimate.since_start", lambda: 0.0)
-    records = budget.bench(tiny, 1_000.0)
+    records = run.bench_within(tiny, 1_000.0)
     assert [record.task for record in records] == ["sid"]
     assert "used up; left for another call: pr, ks, asv" in capsys.readouterr().err
     assert len(list(tiny.results.glob("*/*/*.json"))) == 1

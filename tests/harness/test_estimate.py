@@ -10,7 +10,7 @@ import pytest
 import toy_data
 import toy_upstream
 
-from harness import registry, run, suite
+from harness import preparing, registry, run, suite
 from harness.estimation import estimate, forecast
 from harness.estimation.calibrate import Calibration, calibrate
 from harness.estimation.encode_timing import Encoding
@@ -42,7 +42,9 @@ def tiny(tmp_path):
     """Options of a bench on tones."""
     chosen = toy_data.write(tmp_path / "data")
     card = toy_upstream.write_card(tmp_path / "card")
-    return run.Options(str(card), str(chosen), tmp_path / "results", tmp_path / "cache", tmp_path / "data", threads=1)
+    return preparing.Options(
+        str(card), str(chosen), tmp_path / "results", tmp_path / "cache", tmp_path / "data", threads=1
+    )
 
 
 def loads(names, seeds=1, protocol="superb", upstream=None):

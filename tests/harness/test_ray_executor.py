@@ -12,8 +12,8 @@ import pytest
 
 from harness import ray_executor
 from harness.interface import SlimbenchError
+from harness.preparing import Options
 from harness.ray_executor import Share, absolute, environment, needs, on_cluster, package
-from harness.run import Options
 
 OPTIONS = Options("a_card", "a_suite", Path("results"), Path("cache"))
 CPU = {"CPU": 8.0, "memory": 1e9}

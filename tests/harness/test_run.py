@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_upstream import toy
 
-from harness import plan, registry, run
+from harness import plan, preparing, registry
 from harness.interface import Manifest, SlimbenchError
 from harness.suite import Suite
 
@@ -58,10 +58,10 @@ def test_tasks_run_in_the_order_of_the_suite_and_unknown_ones_are_named():
 def test_auto_is_cuda_where_there_is_one(monkeypatch):
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert run.resolve_device("auto") == device
+        assert preparing.resolve_device("auto") == device
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu and more"])
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(SlimbenchError, match="auto, cpu or cuda"):
-        run.resolve_device(name)
+        preparing.resolve_device(name)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fake_records import SCORES, STUDENTS, UPSTREAMS, build, fake
 
-from leaderboards import costs, figures, groups, published_tables, ranking, report, shapes, tables
+from leaderboards import costs, figures, groups, published_tables, ranking, report, tables
 from leaderboards.board import TASK_ORDER, board
+from leaderboards.depth_width import shapes
 from leaderboards.published import PUBLISHED, RANKED, published
 from leaderboards.published.marks import MARKS
 from leaderboards.render import Cell, Table, latex

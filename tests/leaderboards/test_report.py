@@ -11,8 +11,9 @@ from fake_records import UPSTREAMS, build, fake
 
 from harness import records
 from harness.interface import SlimbenchError
-from leaderboards import figures, overall, report, shapes
+from leaderboards import figures, overall, report
 from leaderboards.board import board
+from leaderboards.depth_width import shapes
 from leaderboards.report import Options
 from leaderboards.style import styled
 from leaderboards.tradeoff_figure import SAME_SUITE

@@ -14,10 +14,10 @@ import pytest
 import s3prl_side
 import torch
 
-from harness.probes.batches import generator
-from harness.probes.stacked import HEAD, LAYERS, Noise
+from harness.probes.stacked import HEAD, LAYERS
 from harness.probes.training import Run
 from harness.probes.trials import ProbeTrial
+from harness.randomness import Noise, generator
 
 STEPS = 50
 TOLERANCE = 1e-5

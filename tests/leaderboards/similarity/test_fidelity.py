@@ -189,7 +189,7 @@ def test_states_are_those_of_the_upstream_and_nothing_is_encoded_twice(place):
 
 def test_frames_are_stored_for_it_also_where_a_bench_would_stream_them(place, monkeypatch):
     _, (teacher, student), where = place
-    usual = states.run.prepare
+    usual = states.preparing.prepare
 
     def streaming(*arguments, **more):
         made = usual(*arguments, **more)
@@ -197,7 +197,7 @@ def test_frames_are_stored_for_it_also_where_a_bench_would_stream_them(place, mo
         made.plan = replace(made.plan, pieces=pieces)
         return made
 
-    monkeypatch.setattr(states.run, "prepare", streaming)
+    monkeypatch.setattr(states.preparing, "prepare", streaming)
     assert states.hear(str(student), str(teacher), where).teacher.moments is not None
 
 

@@ -105,13 +105,13 @@ def _bench(request: Mapping[str, Any]) -> dict[str, Any]:
     """Run one task of one upstream; says where its record lies and what came out."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    from harness import records, run, show
+    from harness import preparing, records, run, show
 
     options = dict(request["options"])
     for name in ("results", "cache", "data"):
         options[name] = None if options[name] is None else Path(options[name])
     options["tasks"] = tuple(options["tasks"])
-    (record,) = run.bench(run.Options(**options))
+    (record,) = run.bench(preparing.Options(**options))
     file = records.path_of(options["results"], record.suite, record.upstream["name"], record.task, record.key)
     words = f"{record.metric} {show.number(record.value)} {show.interval(record.ci95)}"
     return {"record": str(file.relative_to(options["results"])), "said": words}

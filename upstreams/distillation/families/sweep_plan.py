@@ -10,8 +10,8 @@ import torch
 
 from harness import listing
 from harness.interface import SAMPLE_RATE
+from harness.preparing import resolve_device
 from harness.progress import clock, say
-from harness.run import resolve_device
 from upstreams.distillation import recipe, teachers
 from upstreams.distillation.data.batches import Batches
 from upstreams.distillation.data.pool import Shard

@@ -11,18 +11,12 @@ from harness.show import number
 from leaderboards import letters
 from leaderboards.board import Board
 from leaderboards.cells import millions, task_labels
-from leaderboards.published import Row
-from leaderboards.published.marks import footnotes, of_signs
-from leaderboards.render import EMPTY, Cell, Table
-from leaderboards.resamples import Resamples
-from leaderboards.shapes import (
+from leaderboards.depth_width.families import Budget, Column, Member
+from leaderboards.depth_width.shapes import (
     PUBLISHED_TOLERANCE,
     STEPS,
     TOLERANCE,
-    Budget,
-    Column,
     Gain,
-    Member,
     best_of,
     budgets,
     cautions,
@@ -33,6 +27,10 @@ from leaderboards.shapes import (
     published_columns,
     published_families,
 )
+from leaderboards.published import Row
+from leaderboards.published.marks import footnotes, of_signs
+from leaderboards.render import EMPTY, Cell, Table
+from leaderboards.resamples import Resamples
 
 GAIN = (
     "Least-squares slope of the score over the students of one budget, in points towards better (above 0: more is "

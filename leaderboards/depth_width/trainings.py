@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leaderboards.depth_width.families import Column, Family, Member
 from leaderboards.uncertainty import Part
-
-if TYPE_CHECKING:
-    from leaderboards.shapes import Column, Family, Member
 
 
 def groups(members: Sequence[Member], known: Container[str]) -> list[list[Member]]:

@@ -8,13 +8,14 @@ import pytest
 from student_records import PER_DOUBLING, SHAPES, student, students
 
 from harness import stats
-from leaderboards import shapes, trainings, uncertainty
+from leaderboards import uncertainty
 from leaderboards.board import board
+from leaderboards.depth_width import shapes, trainings
+from leaderboards.depth_width.families import Budget, Column, Family, Member
+from leaderboards.depth_width.tables import families, published_tables
 from leaderboards.published import PUBLISHED, published
 from leaderboards.render import latex, markdown
 from leaderboards.resamples import NONE, resample, seed_of
-from leaderboards.shape_tables import families, published_tables
-from leaderboards.shapes import Budget, Column, Family, Member
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from fake_records import fake
 
 from harness import records, stats
 from harness.interface import SlimbenchError
-from leaderboards import compare as room
-from leaderboards.compare import compare, holm
-from leaderboards.verdicts import escaped, markdown, verdict
+from leaderboards.comparison import verb
+from leaderboards.comparison.compare import compare, holm
+from leaderboards.comparison.verdicts import escaped, markdown, verdict
 
 RIGHT = {"ks": {"wavlm_mini": 0.9, "distilled_wavlm": 0.88, "random_mini": 0.5},
          "asr": {"wavlm_mini": 0.7, "distilled_wavlm": 0.4, "random_mini": 0.1}}  # fmt: skip
@@ -82,7 +82,7 @@ def test_three_upstreams_are_compared_pair_by_pair_and_over_tasks():
     p = [pair.p for pair in found.pairs]
     assert [pair.p_holm for pair in found.pairs] == holm(p)
     assert list(found.differences.mean_ranks) == ["wavlm_mini", "distilled_wavlm", "random_mini"]
-    plain = json.loads(json.dumps(room.plain(found), allow_nan=False))
+    plain = json.loads(json.dumps(verb.plain(found), allow_nan=False))
     assert len(plain["pairs"]) == 6
     assert plain["pairs"][0]["verdict"]
     assert plain["critical_differences"]["tasks"] == 2
@@ -129,7 +129,7 @@ def test_other_conditions_are_said():
 
 def run(tmp_path, *words):
     parser = argparse.ArgumentParser()
-    room.add_verb(parser.add_subparsers())
+    verb.add_verb(parser.add_subparsers())
     options = parser.parse_args(["compare", "--results", str(tmp_path / "results"), "--repeats", "200", *words])
     options.run(options)
 

@@ -14,104 +14,13 @@ from types import MappingProxyType
 import numpy as np
 
 from harness.show import face, number
-from leaderboards import trainings
 from leaderboards.board import TASK_ORDER, Board, is_control
+from leaderboards.depth_width import trainings
+from leaderboards.depth_width.families import Budget, Column, Family, Member
 from leaderboards.groups import GROUPS, own
-from leaderboards.published import MEASURED, PUBLISHED, Origin, Row
-from leaderboards.resamples import Drawn, Floats, Resamples
+from leaderboards.published import PUBLISHED, Row
+from leaderboards.resamples import Floats, Resamples
 from leaderboards.uncertainty import Part, interval
-
-TOLERANCE = 0.05
-"""Students are of one budget where the largest has at most this share more parameters than the smallest."""
-
-PUBLISHED_TOLERANCE = 0.15
-"""Of published students, of which no pair is closer than 9 %."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One student: its number of layers, the size of its states, and its parameters."""
-
-    name: str
-    depth: int
-    width: int
-    params: float
-    method: str = ""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Depth and width."""
-        return self.depth, self.width
-
-
-@dataclass(frozen=True)
-class Family:
-    """Students of one teacher, one kind and one method, by rising parameters, of at least two shapes.
-
-    Attributes:
-        name: for people, the method at its end where there is one.
-        teacher: its name.
-        members: the students; several of one shape are trainings of it with different seeds.
-        method: how they were made, as their cards say; empty where they do not, and of published students.
-    """
-
-    name: str
-    teacher: str
-    members: tuple[Member, ...]
-    method: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The name without the method."""
-        return self.name.removesuffix(f", {self.method}") if self.method else self.name
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Members of a family with equally many parameters, within a tolerance, and at least two depths."""
-
-    family: Family
-    members: tuple[Member, ...]
-
-    @property
-    def size(self) -> str:
-        """The parameters in words: ``1.4 M``, or a range where one decimal tells its ends apart."""
-        ends = [f"{params / 1e6:.1f}" for params in _ends(self.members)]
-        return f"{ends[0]} M" if ends[0] == ends[1] else f"{ends[0]}–{ends[1]} M"
-
-    def label(self, beside: Sequence[Budget]) -> str:
-        """The size, with the method or the family's name where budgets of several families stand side by side."""
-        others = {other.family for other in beside}
-        if len({family.name for family in others}) == 1:
-            return self.size
-        alike = len({family.kind for family in others}) == 1 and all(family.method for family in others)
-        return f"{self.family.method if alike else self.family.name}, {self.size}"
-
-    @property
-    def spread(self) -> float:
-        """How much more parameters the largest has, as a share."""
-        low, high = _ends(self.members)
-        return high / low - 1.0
-
-
-@dataclass(frozen=True)
-class Column:
-    """The scores of a task, measured or published, never both.
-
-    Attributes:
-        task: its name; ``title`` of its metric with an arrow that points to better.
-        values: in percent, by name of the member; ``signs`` follow a value in print (how it reached us).
-        drawn: the same scores on joint resamples; ``None`` where there are none.
-    """
-
-    task: str
-    title: str
-    higher_is_better: bool
-    values: Mapping[str, float]
-    origin: Origin = MEASURED
-    signs: Mapping[str, str] = field(default_factory=dict)
-    drawn: Drawn | None = None
-
 
 STEPS: Mapping[str, tuple[str, Callable[[Member], float]]] = MappingProxyType(
     {
@@ -121,6 +30,12 @@ STEPS: Mapping[str, tuple[str, Callable[[Member], float]]] = MappingProxyType(
     }
 )
 """What a gain is counted by: its words, and what scores are regressed on."""
+
+TOLERANCE = 0.05
+"""Students are of one budget where the largest has at most this share more parameters than the smallest."""
+
+PUBLISHED_TOLERANCE = 0.15
+"""Of published students, of which no pair is closer than 9 %."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +107,7 @@ def budgets(family: Family, tolerance: float = TOLERANCE) -> list[Budget]:
         rest = [member for member in rest if member not in best]
         if len({member.depth for member in best}) > 1:
             found.append(Budget(family, tuple(sorted(best, key=lambda m: (m.depth, m.width, m.name)))))
-    return sorted(found, key=lambda budget: _ends(budget.members))
+    return sorted(found, key=lambda budget: budget.ends)
 
 
 def measured_columns(board: Board, drawn: Resamples) -> list[Column]:
@@ -316,8 +231,3 @@ def _families(grouped: Iterable[tuple[str, str, list[Member], str]]) -> list[Fam
         for name, teacher, members, method in grouped
         if len({member.shape for member in members}) > 1
     ]
-
-
-def _ends(members: Iterable[Member]) -> tuple[float, float]:
-    sizes = [member.params for member in members]
-    return min(sizes), max(sizes)

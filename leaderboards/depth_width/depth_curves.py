@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from leaderboards.depth_width.families import Budget, Column, Member
+from leaderboards.depth_width.shapes import sources
+from leaderboards.depth_width.trainings import groups
 from leaderboards.groups import in_words
-from leaderboards.shapes import Budget, Column, Member, sources
 from leaderboards.style import BETTER, MARKERS, PALETTE, Plot, least_range, legend, panels, plain, turn
-from leaderboards.trainings import groups
 from leaderboards.uncertainty import interval
 
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":")

@@ -11,14 +11,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from student_records import SHAPES, student, students
 
-from leaderboards import figures, shapes
+from leaderboards import figures
 from leaderboards.board import board
-from leaderboards.depth_curves import depth_curves
-from leaderboards.heatmap import heat_map
+from leaderboards.depth_width import shapes
+from leaderboards.depth_width.depth_curves import depth_curves
+from leaderboards.depth_width.families import Column
+from leaderboards.depth_width.heatmap import heat_map
+from leaderboards.depth_width.slopes import gains
 from leaderboards.periods import frame_period, models
 from leaderboards.published import PUBLISHED, published
 from leaderboards.resamples import resample
-from leaderboards.slopes import gains
 from leaderboards.style import INK, freeze, looks, styled
 from leaderboards.tradeoff_figure import published_tradeoff, tradeoff
 
@@ -177,7 +179,7 @@ def test_a_heat_map_has_the_mean_of_the_trainings_in_one_cell():
 
 
 def test_no_curve_through_one_depth():
-    assert depth_curves([], [shapes.Column("ks", "accuracy ↑", True, {"a": 1.0})], "x", "") is None
+    assert depth_curves([], [Column("ks", "accuracy ↑", True, {"a": 1.0})], "x", "") is None
 
 
 def test_published_points_stand_beside_superb_alone():

@@ -11,12 +11,13 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from harness.show import number
+from leaderboards.depth_width.families import Budget, Column, Family, Member
+from leaderboards.depth_width.shapes import best_of, budgets
+from leaderboards.depth_width.trainings import joined
 from leaderboards.groups import in_words
 from leaderboards.published import MEASURED
 from leaderboards.published.marks import footnotes, of_signs
-from leaderboards.shapes import Budget, Column, Family, Member, best_of, budgets
 from leaderboards.style import INK, LEAST_RANGE, PALE, WIDTH, Plot, legend, panels, plain
-from leaderboards.trainings import joined
 
 COLOURS = "YlGnBu"
 """Sequential and colour-blind safe; dark is better."""

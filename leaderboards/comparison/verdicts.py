@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.show import face, number, printable
-from leaderboards.compare import ALPHA, Comparison, Pair
+from leaderboards.comparison.compare import ALPHA, Comparison, Pair
 from leaderboards.render import escape_markdown
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from leaderboards.depth_width.families import Budget, Column
+from leaderboards.depth_width.shapes import Gain, gain
 from leaderboards.groups import group_of, in_words
 from leaderboards.published import PUBLISHED
 from leaderboards.published.marks import footnotes, of_signs
-from leaderboards.shapes import Budget, Column, Gain, gain
 from leaderboards.style import INK, MARKERS, PALETTE, WIDTH, Plot, legend, plain
 
 

@@ -1,0 +1,1 @@
+"""Upstreams compared in pairs, on the same test items."""

@@ -1,0 +1,117 @@
+"""The verb ``compare``: which records are compared, and the answer as a page or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import atomic, records
+from harness.cards import hint
+from harness.interface import SlimbenchError
+from harness.records import Record
+from leaderboards.comparison.compare import Comparison, compare
+from leaderboards.comparison.verdicts import markdown, verdict
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON values, with a verdict per pair."""
+    stable, apart = comparison.stability, comparison.differences
+    return {
+        "suite": comparison.suite,
+        "upstreams": list(comparison.upstreams),
+        "pairs": [{**asdict(pair), "verdict": verdict(pair)} for pair in comparison.pairs],
+        "stability": stable
+        and {
+            "upstreams": list(stable.upstreams),
+            "beats": {task: values.tolist() for task, values in stable.beats.items()},
+            "places": {task: values.tolist() for task, values in stable.places.items()},
+            "overall": {name: list(limits) for name, limits in stable.overall.items()},
+        },
+        "critical_differences": apart
+        and {
+            "mean_ranks": dict(apart.mean_ranks),
+            "tasks": apart.tasks,
+            "friedman_chi2": apart.chi2,
+            "friedman_p": apart.p,
+            "iman_davenport_f": apart.f,
+            "iman_davenport_p": apart.f_p,
+            "critical_difference": apart.critical,
+            "alpha": apart.alpha,
+            "groups": [list(group) for group in apart.groups],
+        },
+        "notes": list(comparison.notes),
+    }
+
+
+def add_verb(subparsers: Any) -> None:
+    """Add ``compare`` to the command line."""
+    text = "compare upstreams on the same test items: differences, intervals, tests, verdicts"
+    verb = subparsers.add_parser("compare", help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("upstreams", nargs="+", metavar="UPSTREAM", help="two or more names, as in records")
+    verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
+    verb.add_argument("--suite", metavar="NAME", help="only this suite (default: each that two of them share)")
+    verb.add_argument("--tasks", default="", metavar="A,B", help="only these tasks (default: all shared ones)")
+    verb.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples (default: 1000)")
+    verb.add_argument("--json", action="store_true", help="as JSON instead of Markdown")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="also write compare.md and compare.json here")
+    verb.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.repeats < 100:
+        raise SlimbenchError(f"--repeats {options.repeats} gives no 95 % interval: use at least 100.")
+    tasks = options.tasks.replace(",", " ").split()
+    made = [
+        compare(found, options.upstreams, tasks, options.repeats)
+        for found in chosen(options.results, options.upstreams, options.suite, tasks)
+    ]
+    text = "\n".join(markdown(comparison) for comparison in made)
+    values = json.dumps([plain(comparison) for comparison in made], indent=1, ensure_ascii=False, allow_nan=False)
+    if options.out:
+        atomic.write(options.out / "compare.md", text.encode())
+        atomic.write(options.out / "compare.json", (values + "\n").encode())
+    print(values if options.json else text, end="\n" if options.json else "")
+
+
+def chosen(results: Path, names: Sequence[str], suite: str | None, tasks: Sequence[str]) -> list[list[Record]]:
+    """The records of the named upstreams, suite by suite, where at least two of them have some.
+
+    Raises:
+        SlimbenchError: fewer than two names; a name without records, with the nearest that has some; no common suite.
+    """
+    if len(set(names)) < 2:
+        raise SlimbenchError("A comparison needs two different upstreams: name another.")
+    found = records.load_all(results)
+    known = sorted({record.upstream["name"] for record in found})
+    for name in names:
+        if name not in known:
+            raise SlimbenchError(f"{name} has no records under {results}{_elsewhere(name, known)}.")
+    for what, wanted, there in (
+        ("suite", [suite] if suite else [], {record.suite for record in found}),
+        ("task", tasks, {record.task for record in found}),
+    ):
+        for name in wanted:
+            if name not in there:
+                raise SlimbenchError(
+                    f"No record under {results} has the {what} {name!r}: use {', '.join(sorted(there))}."
+                )
+    mine = [record for record in found if record.upstream["name"] in names and suite in (None, record.suite)]
+    suites = sorted({record.suite for record in mine})
+    grouped = [[record for record in mine if record.suite == name] for name in suites]
+    shared = [group for group in grouped if len({record.upstream["name"] for record in group}) > 1]
+    if not shared:
+        raise SlimbenchError(f"{' and '.join(names)} have no suite in common under {results}: run both on one.")
+    return shared
+
+
+def _elsewhere(name: str, known: Sequence[str]) -> str:
+    """What to do about a name without records; a published row has no predictions to pair."""
+    from leaderboards.published import published
+
+    if any(name == row.system for row in published().rows):
+        return ": it is a published row, without predictions, and nothing can be paired with it; compare measured ones"
+    return f"{hint(name, known)}: run 'slimbench bench --upstream {name}' first"
