@@ -7,6 +7,7 @@ report, so that a second call with nothing new returns at once. pandas and matpl
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +61,9 @@ def add_verb(subparsers: Any) -> None:
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: RESULTS/report)")
     for what in ("suite", "upstreams", "tasks"):
-        verb.add_argument(f"--{what}", default="", metavar="A,B", help=f"only these {what} (default: all)")
+        verb.add_argument(
+            f"--{what}", default="", metavar="A,B", help=f"only these {what}, * for any ending (default: all)"
+        )
     verb.add_argument("--accepted", action="store_true", help="also the accepted submissions; local records come first")
     verb.add_argument("--lab", action="store_true", help="also the students that this project distilled, dozens")
     verb.add_argument("--no-published", action="store_true", help="leave out the rows published by others")
@@ -261,21 +264,26 @@ def _chosen(
         "upstream": {row.system for row in rows},
         "task": {metric.split(".")[0] for row in rows for metric in row.metrics()},
     }
+    whole = found
     for what, names in wanted.items():
-        there = sorted({_name(record, what) for record in found})
+        there = sorted({_name(record, what) for record in whole})
         for name in names:
-            if name not in there and name not in theirs[what]:
+            if not any(_matches(one, [name]) for one in (*there, *theirs[what])):
                 more = " (or the name of a published system)" if rows and what == "upstream" else ""
                 known = f"use {', '.join(there)}" if there else "see the list of published rows"
                 raise SlimbenchError(f"No record under {results} has the {what} {name!r}: {known}{more}.")
-        found = [record for record in found if not names or _name(record, what) in names]
+        found = [record for record in found if not names or _matches(_name(record, what), names)]
     kept = rows if not wanted["suite"] or SUPERB in wanted["suite"] else ()
-    kept = [row for row in kept if not wanted["upstream"] or row.system in wanted["upstream"]]
+    kept = [row for row in kept if not wanted["upstream"] or _matches(row.system, wanted["upstream"])]
     if wanted["task"]:
         kept = [_only(row, wanted["task"]) for row in kept]
     if not found and not kept:
         raise SlimbenchError(f"No record under {results} has all of these names together: ask for fewer.")
     return list(found), list(kept)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _only(row: Row, tasks: Sequence[str]) -> Row:

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import atomic, records
+from harness import atomic
 from harness.cards import hint
 from harness.interface import SlimbenchError
 from harness.records import Record
 from leaderboards.comparison.compare import Comparison, compare
 from leaderboards.comparison.verdicts import markdown, verdict
+from leaderboards.gather import gather
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:
@@ -53,6 +54,8 @@ def add_verb(subparsers: Any) -> None:
     verb = subparsers.add_parser("compare", help=text, description=text[0].upper() + text[1:] + ".")
     verb.add_argument("upstreams", nargs="+", metavar="UPSTREAM", help="two or more names, as in records")
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
+    verb.add_argument("--accepted", action="store_true", help="also the accepted submissions; local records come first")
+    verb.add_argument("--lab", action="store_true", help="also the students that this project distilled")
     verb.add_argument("--suite", metavar="NAME", help="only this suite (default: each that two of them share)")
     verb.add_argument("--tasks", default="", metavar="A,B", help="only these tasks (default: all shared ones)")
     verb.add_argument("--repeats", type=int, default=1000, metavar="N", help="resamples (default: 1000)")
@@ -65,9 +68,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.repeats < 100:
         raise SlimbenchError(f"--repeats {options.repeats} gives no 95 % interval: use at least 100.")
     tasks = options.tasks.replace(",", " ").split()
+    there = gather(options.results, options.accepted, options.lab)
     made = [
         compare(found, options.upstreams, tasks, options.repeats)
-        for found in chosen(options.results, options.upstreams, options.suite, tasks)
+        for found in chosen(there, options.results, options.upstreams, options.suite, tasks)
     ]
     text = "\n".join(markdown(comparison) for comparison in made)
     values = json.dumps([plain(comparison) for comparison in made], indent=1, ensure_ascii=False, allow_nan=False)
@@ -77,7 +81,9 @@ def _run(options: argparse.Namespace) -> None:
     print(values if options.json else text, end="\n" if options.json else "")
 
 
-def chosen(results: Path, names: Sequence[str], suite: str | None, tasks: Sequence[str]) -> list[list[Record]]:
+def chosen(
+    found: Sequence[Record], results: Path, names: Sequence[str], suite: str | None, tasks: Sequence[str]
+) -> list[list[Record]]:
     """The records of the named upstreams, suite by suite, where at least two of them have some.
 
     Raises:
@@ -85,7 +91,6 @@ def chosen(results: Path, names: Sequence[str], suite: str | None, tasks: Sequen
     """
     if len(set(names)) < 2:
         raise SlimbenchError("A comparison needs two different upstreams: name another.")
-    found = records.load_all(results)
     known = sorted({record.upstream["name"] for record in found})
     for name in names:
         if name not in known:
@@ -114,4 +119,5 @@ def _elsewhere(name: str, known: Sequence[str]) -> str:
 
     if any(name == row.system for row in published().rows):
         return ": it is a published row, without predictions, and nothing can be paired with it; compare measured ones"
-    return f"{hint(name, known)}: run 'slimbench bench --upstream {name}' first"
+    here = "--accepted and --lab add the records that come with the project"
+    return f"{hint(name, known)}: run 'slimbench bench --upstream {name}' first ({here})"

@@ -136,6 +136,16 @@ def test_what_cannot_be_reported(results, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_pattern_chooses_as_the_list_of_its_names_does(results, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    report.write(results, one, upstreams=["*wavlm*"])
+    report.write(results, two, upstreams=["wavlm_mini", "distilled_wavlm"])
+    assert (one / "report.md").read_text() == (two / "report.md").read_text()
+    assert "fbank" not in (one / "report.md").read_text()
+    with pytest.raises(SlimbenchError, match=r"has the upstream 'nobody\*'"):
+        report.write(results, one, upstreams=["nobody*"])
+
+
 @pytest.fixture
 def bare(monkeypatch, quick):
     """Without any figures."""
@@ -180,7 +190,12 @@ def test_the_code_covers_published_rows_and_weightings(monkeypatch):
     first = report._code()
     here = Path(report.__file__).parent
     names = {path.relative_to(here).as_posix() for path in seen if here in path.parents}
-    assert {"published/depth_width.yaml", "weights/slim_mean.yaml", "shapes.py", "published/loader.py"} <= names
+    assert {
+        "published/depth_width.yaml",
+        "weights/slim_mean.yaml",
+        "depth_width/shapes.py",
+        "published/loader.py",
+    } <= names
     assert not any(name.startswith(("site/", "records/")) for name in names)
     assert {path.name for path in seen if here not in path.parents} == {"show.py", "stats.py", "metrics.py"}
     changed = here / "published" / "depth_width.yaml"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from safetensors.torch import save_file
 
+from harness import plain_yaml
 from harness.identity import digest_file
 from harness.provenance import gather
 from upstreams.adapters.mini import card_fields
@@ -46,15 +47,20 @@ def export(model: Model, folder: Path, recipe: Mapping[str, Any], origin: Mappin
 
 
 def is_made(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds the export of that run, card included."""
-    notes = folder / "provenance.json"
-    if not (
-        notes.is_file()
-        and (folder / "model.safetensors").is_file()
-        and folder.with_name(f"{folder.name}.yaml").is_file()
-    ):
+    """Whether ``folder`` holds the export of that run, card included; what a kill has left half written is none."""
+    notes, weights, card = (
+        folder / "provenance.json",
+        folder / "model.safetensors",
+        folder.with_name(f"{folder.name}.yaml"),
+    )
+    if not (notes.is_file() and weights.is_file() and card.is_file()):
         return False
-    return bool(json.loads(notes.read_text(encoding="utf-8")).get("identity") == identity)
+    told = files.read_json(notes, f"delete {folder} to export the model anew")
+    if told.get("identity") != identity:
+        return False
+    digest = digest_file(weights)
+    stated = plain_yaml.load(card, "the card")
+    return bool(told.get("sha256") == digest and isinstance(stated, dict) and stated.get("sha256") == digest)
 
 
 def write_card(weights: Path, model: Model, about: Mapping[str, Any]) -> Path:
@@ -94,9 +100,11 @@ def generator_fields(model: GenDistiller) -> dict[str, Any]:
 
 def history(runs: Sequence[Path]) -> dict[str, Any]:
     """What runs left in their folders, by folder name: the code they began with, and their curves."""
+
+    def remedy(run: Path) -> str:
+        return f"delete {run} to train that stage anew"
+
     return {
-        "code_at_start": {run.name: json.loads((run / "started.json").read_text()) for run in runs},
-        "curves": {
-            run.name: [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()] for run in runs
-        },
+        "code_at_start": {run.name: files.read_json(run / "started.json", remedy(run)) for run in runs},
+        "curves": {run.name: files.read_rows(run / "curve.jsonl", remedy(run)) for run in runs},
     }

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from harness.interface import SlimbenchError
+from harness.progress import say
 from upstreams.distillation import terms
 from upstreams.distillation.data.batches import Batches
 from upstreams.distillation.data.statistics import fit_statistics
 from upstreams.distillation.procedures.base import Procedure, build, chance
 from upstreams.distillation.recipe import Recipe, Targets
 from upstreams.distillation.schedules import factor
-from upstreams.distillation.teachers import MiniTeacher, Teacher, full, layer_normed
-from upstreams.distillation.terms.base import Result, Side, TermSpec, View
+from upstreams.distillation.teachers import MiniTeacher, Teacher, full
+from upstreams.distillation.terms.base import Result, Side, TermSpec, View, layer_normed
 from upstreams.students.cutting import cut
 from upstreams.students.gendistiller import GenDistiller, GenShape
 from upstreams.students.mini import MiniConfig, MiniWavLM
 
 Student = MiniWavLM | GenDistiller
+FRONT = ("mel_mean", "mel_std", "front.", "feature_norm.", "project.")
+"""What names of weights that lie before the layers begin with."""
 
 
 class Sight:
@@ -145,9 +148,17 @@ class Learner(nn.Module):
         if self.procedure.fits:
             self.procedure.fit(_views(teachers, "", waves[: self.procedure.fits], targets))
 
-    def matched(self, student: View, teacher: View) -> Tensor:
-        """The weighted sum of the terms at the end of training, for the views of student and first teacher."""
-        losses = [spec.weight * factor(spec.schedule, 1.0) * term(student, teacher).loss for spec, term in self.parts]
+    def matched(self, student: View, sight: Sight) -> Tensor:
+        """The weighted sum of the terms at the end of training; what they remember stays as it is."""
+        training = self.terms.training
+        self.terms.eval()
+        try:
+            losses = [
+                spec.weight * factor(spec.schedule, 1.0) * term(student, sight.view(spec.of)).loss
+                for spec, term in self.parts
+            ]
+        finally:
+            self.terms.train(training)
         return torch.stack(losses).sum()
 
     def loss(self, waves: Tensor, masked: Tensor | None, sight: Sight, moment: Moment) -> Result:
@@ -193,7 +204,7 @@ def _views(teachers: Mapping[str, Teacher], name: str, draws: Sequence[Tensor], 
 def side_of(student: Student) -> Side:
     """Sizes of a student as terms see it, on the grid on which its procedure shows it."""
     if isinstance(student, GenDistiller):
-        return Side(student.shape.layers + 1, student.shape.width)
+        return Side(student.shape.layers + 1, student.shape.width, student.frame_ms)
     config = student.config
     return Side(student.num_states, config.width, 20.0 * config.reduce, tuple(student.heads))
 
@@ -230,6 +241,8 @@ def begin(student: Student, recipe: Recipe, teachers: Mapping[str, Teacher], bat
             student.mel_mean.copy_(model.mel_mean)
             student.mel_std.copy_(model.mel_std)
         else:
+            if recipe.init.front == "teacher":
+                say(f"{recipe.name}: teacher {first.name} has no log-mel front end; its statistics are measured.")
             fit_statistics(student, batches, recipe.seed)
     elif recipe.init.front == "teacher" and not recipe.init.layers:
         raise SlimbenchError(
@@ -247,6 +260,8 @@ def begin(student: Student, recipe: Recipe, teachers: Mapping[str, Teacher], bat
             "write init width: slice."
         )
     taken = cut(dict(model.state_dict()), model.config, student.config, recipe.init.layers)
+    if recipe.init.front == "data":
+        taken = {name: weights for name, weights in taken.items() if not name.startswith(FRONT)}
     missing, unexpected = student.load_state_dict(taken, strict=False)
     fresh = [name for name in missing if not name.startswith(("mask_embedding", "reduction", "subsample", "weights"))]
     if unexpected or any(name.startswith("layers.") for name in fresh):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, distributed, nn
 
 from harness.interface import SlimbenchError
 from upstreams.distillation import files
+from upstreams.distillation.settings import at_least, within
 
 LOG_EVERY, SAVE_EVERY = 25, 100
 
@@ -48,6 +50,11 @@ class Optimiser:
             raise ValueError(f"precision {self.precision!r} is neither float32 nor bfloat16")
         if self.accumulate < 1:
             raise ValueError(f"accumulate {self.accumulate} is less than 1")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; write a number above 0")
+        within("warmup", self.warmup, 0, 1)
+        at_least("weight_decay", self.weight_decay, 0)
 
 
 class Loop:
@@ -56,7 +63,7 @@ class Loop:
     Batches must depend on the step number only; then a killed run that resumes sees what it would have seen.
     Under ``torchrun`` each process takes its own batch (``draw``) and gradients are averaged.
     ``identity`` is a digest of all that decides the run's outcome; a checkpoint of another identity is refused.
-    ``before`` counts the updates of earlier stages, whose batches are not drawn again.
+    ``before`` counts the batches of earlier stages, which are not drawn again.
     """
 
     def __init__(
@@ -95,21 +102,31 @@ class Loop:
 
     def draw(self, part: int = 0) -> int:
         """Number of the batch that is this process's ``part`` of the next update; no two ever share one."""
-        return ((self.before + self.step) * self.settings.accumulate + part) * self.world + self.rank
+        return self.before + self._batches(self.step) + part * self.world + self.rank
+
+    @property
+    def drawn(self) -> int:
+        """Batches that the whole training takes, of all processes, with those of the stages before."""
+        return self.before + self._batches(self.steps)
+
+    def _batches(self, updates: int) -> int:
+        return updates * self.settings.accumulate * self.world
 
     def _average_gradients(self, hours: float) -> float:
-        """Average gradients over all processes; returns the hours that all of them drew together."""
-        for parameter in self.model.parameters():  # which ones a step uses may differ between processes
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([hours])])
+        """Average gradients over all processes; returns the hours that all of them drew together.
+
+        Which parameters a step uses may differ between processes. One that none used keeps no gradient, so that the
+        optimiser leaves it alone as it does in one process.
+        """
+        mine = [p for p in self.model.parameters() if p.requires_grad]
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in mine]
+        notes = [float(p.grad is not None) for p in mine] + [hours]
+        flat = torch.cat([*(piece.flatten() for piece in pieces), pieces[0].new_tensor(notes)])
         distributed.all_reduce(flat)
-        total = float(flat[-1])
-        flat = flat[:-1] / self.world
-        for gradient, piece in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(piece.view_as(gradient))
-        return total
+        *averages, used, total = torch.split(flat, [p.numel() for p in mine] + [len(mine), 1])
+        for parameter, piece, users in zip(mine, averages, used.tolist(), strict=True):
+            parameter.grad = (piece / self.world).view_as(parameter) if users else None
+        return float(total)
 
     @property
     def file(self) -> Path:
@@ -138,8 +155,8 @@ class Loop:
         curve = self.folder / "curve.jsonl"
         if self.rank or not curve.is_file():
             return
-        lines = [line for line in curve.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        files.write_text(curve, "".join(line for line in lines if json.loads(line)["step"] <= self.step))
+        rows = files.read_rows(curve, f"delete {self.folder} to start anew")
+        files.write_text(curve, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= self.step))
 
     def save(self) -> None:
         """Write the checkpoint atomically."""

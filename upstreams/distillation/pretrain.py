@@ -162,7 +162,9 @@ def masked_loss(
 def identity(iteration: Iteration, previous: MiniWavLM | None, shards: Sequence[Path]) -> str:
     """Digest of what decides an iteration's outcome: settings, the previous model's weights and the shards."""
     before = None if previous is None else digest_tensors(previous.state_dict())
-    return digest_json({"settings": said(iteration), "previous": before, "pool": pool.identity(shards)})
+    world = rank_and_world()[1]
+    several = {} if world == 1 else {"processes": world}
+    return digest_json({"settings": said(iteration), "previous": before, "pool": pool.identity(shards)} | several)
 
 
 def codebooks(targets: Targets, batches: Batches, file: Path, identity: str) -> None:

@@ -17,7 +17,7 @@ from upstreams.distillation.data.batches import Mixing
 from upstreams.distillation.data.queries import CHOICES
 from upstreams.distillation.loop import Optimiser
 from upstreams.distillation.pretrain import Iteration
-from upstreams.distillation.settings import at_least, one_of, typed, value_of
+from upstreams.distillation.settings import at_least, one_of, typed, value_of, within
 from upstreams.distillation.terms.base import TermSpec
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -61,6 +61,8 @@ class Init:
     def __post_init__(self) -> None:
         one_of("front", self.front, ("teacher", "data"))
         one_of("width", self.width, ("copy", "slice"))
+        if self.width == "slice" and not self.layers:
+            raise ValueError("init width: slice cuts layers, and none is named; write layers, or leave width out")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Targets:
         one_of("mode", self.mode, MODES)
         one_of("hears", self.hears, HEARS)
         one_of("normalise", self.normalise, NORMS)
+        within("mask_start", self.mask_start, 0, 1)
+        at_least("mask_span", self.mask_span, 1)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Queries:
 
     def __post_init__(self) -> None:
         one_of("choose", self.choose, tuple(CHOICES))
+        at_least("minutes", self.minutes, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Data:
         at_least("hours", self.hours, 1e-3)
         at_least("seed", self.seed, 0)
         at_least("seconds", self.seconds, 1.0)
+        within("real", self.real, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -212,6 +218,18 @@ def check_name(name: str) -> None:
         raise ValueError(f"name {name!r} is no name of an upstream; write letters, digits, '_', '-' and '.'")
 
 
+def check_product(name: str, suffix: str) -> None:
+    """Refuse a product whose name cannot be an upstream's.
+
+    Raises:
+        SlimbenchError: it cannot.
+    """
+    try:
+        check_name(f"{name}{suffix}")
+    except ValueError as error:
+        raise SlimbenchError(f"Recipe {name}, product {suffix!r}: {error}.") from error
+
+
 def load(name: str | Path) -> Recipe | Pretraining:
     """Read a built-in recipe by name (``dphubert`` finds ``dphubert_like``), or any recipe by path.
 
@@ -250,6 +268,8 @@ def stage(recipe: Recipe, number: int, where: str = "") -> Recipe:
     place = f"{where or recipe.name}, stage {number + 1}"
     if wrong := sorted(set(changes) - {"terms", "steps", "targets", "optimiser", "procedure"}):
         raise SlimbenchError(f"{place}: a stage cannot set {wrong[0]!r}; remove it.")
-    return replace(
-        recipe, stages=(), **{key: value_of(hints[key], value, f"{place}: {key}") for key, value in changes.items()}
-    )
+    values = {key: value_of(hints[key], value, f"{place}: {key}") for key, value in changes.items()}
+    try:
+        return replace(recipe, stages=(), **values)
+    except (TypeError, ValueError) as error:
+        raise SlimbenchError(f"{place}: {error}; correct the recipe.") from error

@@ -115,6 +115,16 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{key} {value!r} is none of {', '.join(known)}")
 
 
+def within(key: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside a range.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not least <= value <= most:
+        raise ValueError(f"{key} is {value}; write a number within {least:g} to {most:g}")
+
+
 def at_least(key: str, value: float, least: float) -> None:
     """Refuse a number that is too small.
 

@@ -14,7 +14,7 @@ from harness.interface import SlimbenchError, Upstream
 from upstreams.adapters.weights import read_tensors
 from upstreams.distillation.recipe import TeacherSpec
 from upstreams.distillation.search.assistants import mix
-from upstreams.distillation.terms.base import Side, View
+from upstreams.distillation.terms.base import Side, View, layer_normed
 from upstreams.students.mini import MiniWavLM
 
 FIT_DRAWS = 20
@@ -139,11 +139,6 @@ def silenced(waves: Tensor, masked: Tensor) -> Tensor:
     """Waveforms (B, S) with zeros where (B, T) frames of equal duration are masked."""
     spread = functional.interpolate(masked[:, None].float(), size=waves.shape[1], mode="nearest")[:, 0]
     return waves * (1 - spread)
-
-
-def layer_normed(view: View) -> View:
-    """Every state layer-normed without parameters."""
-    return View(tuple(functional.layer_norm(s, s.shape[-1:]) for s in view.states), view.frames, view.maps)
 
 
 def load(specs: Sequence[TeacherSpec], device: str) -> dict[str, Teacher]:

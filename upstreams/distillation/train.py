@@ -17,7 +17,8 @@ from tqdm import tqdm
 from harness import locks, registry
 from harness.identity import digest_json, digest_tensors
 from harness.interface import SlimbenchError
-from upstreams.distillation import exporting, files, pretrain, recipe, teachers
+from harness.progress import say
+from upstreams.distillation import exporting, files, pretrain, recipe, rehearsal, teachers
 from upstreams.distillation.data import clips, pool
 from upstreams.distillation.data.batches import Batches, hours, span_mask
 from upstreams.distillation.learner import Learner, Moment, Sight, Student, begin, make
@@ -25,7 +26,7 @@ from upstreams.distillation.loop import Loop, rank_and_world
 from upstreams.distillation.recipe import Data, Pretraining, Recipe
 from upstreams.distillation.settings import said
 from upstreams.distillation.teachers import Teacher, full
-from upstreams.distillation.terms.base import View
+from upstreams.distillation.terms.base import TermSpec
 
 TOLD = ("name", "kind", "title", "after", "method", "stages")
 """Keys of a recipe that change nothing about the training of a stage."""
@@ -117,9 +118,10 @@ def trained(recipes: Sequence[Recipe], place: Place) -> tuple[list[Run], list[Pa
     """Train recipes that share data and teachers, or find them trained; returns their last stages and the shards."""
     if place.device == "cpu":
         torch.set_num_threads(1)  # small models: a second thread costs more than it gives
-    shards = place.shards(recipes[0].data, recipes[0].optimiser.accumulate)
     if len({item.name for item in recipes}) < len(recipes):
         raise SlimbenchError("Two recipes of one training have one name; rename one.")
+    rehearsal.rehearse(recipes)
+    shards = place.shards(recipes[0].data, recipes[0].optimiser.accumulate)
     with ExitStack() as held:
         for item in recipes if rank_and_world()[0] == 0 else ():
             if not held.enter_context(locks.lock(place.work / f"{item.name}.lock", wait=False)):
@@ -139,7 +141,7 @@ def _stages(recipes: Sequence[Recipe], shards: Sequence[Path], place: Place) -> 
         folders = [place.work / (item.name if stages == 1 else f"{item.name}-{number + 1}") for item in items]
         before = [run.folders for run in runs] or [()] * len(items)
         past: Sequence[Learner | None] = [run.learner for run in runs] or [None] * len(items)
-        done = [run.loop.before + run.loop.steps for run in runs] or [0] * len(items)
+        done = [run.loop.drawn for run in runs] or [0] * len(items)
         runs = _stage(items, folders, list(zip(students, past, strict=True)), shards, place, done)
         for run, others in zip(runs, before, strict=True):
             run.folders = (*others, run.loop.folder)
@@ -189,7 +191,7 @@ def _stage(
 ) -> list[Run]:
     """Train one stage of recipes that share data and teachers.
 
-    ``starts`` are the students and the objectives that the stage before left, ``done`` counts the updates until now.
+    ``starts`` are the students and the objectives that the stage before left, ``done`` counts the batches until now.
     """
     first = items[0]
     batches = batches_of(first.data, shards, place)
@@ -233,7 +235,8 @@ def _prepare(
     learner = Learner(item, student, {name: teacher.side for name, teacher in known.items()}).to(place.device)
     if past is not None and learner.takes_over(past):
         before = digest_json([before, digest_tensors(learner.terms.state_dict())])
-    loop = Loop(folder, learner, item.optimiser, item.steps, identity(item, before, known, shards), done)
+    key = identity(item, learner.active, before, known, shards)
+    loop = Loop(folder, learner, item.optimiser, item.steps, key, done)
     if not loop.resume():
         if start is None:
             begin(student, item, known, batches)
@@ -242,9 +245,14 @@ def _prepare(
     return Run(item, learner, loop, known, batches)
 
 
-def identity(item: Recipe, before: str | None, known: Mapping[str, Teacher], shards: Sequence[Path]) -> str:
-    """Digest of what decides a stage's outcome: settings, what it begins with, the teachers and the shards."""
-    settings = {key: value for key, value in said(item).items() if key not in TOLD}
+def identity(
+    item: Recipe, terms: Sequence[TermSpec], before: str | None, known: Mapping[str, Teacher], shards: Sequence[Path]
+) -> str:
+    """Digest of what decides a stage's outcome: settings, what it begins with, the teachers and the shards.
+
+    ``terms`` are those that train, with what the lab adds to what the recipe says.
+    """
+    settings = {key: value for key, value in said(item).items() if key not in TOLD} | {"terms": said(terms)}
     teaches = {name: teacher.fingerprint for name, teacher in known.items()}
     world = rank_and_world()[1]
     several = {} if world == 1 else {"processes": world}
@@ -289,13 +297,13 @@ def _batch(
 
 
 @torch.no_grad()
-def held_out(run: Run, first: int, count: int, device: str) -> list[tuple[Tensor, Tensor, View]]:
-    """Batches that a run did not train on, from number ``first``: waveforms, lengths, the first teacher's view."""
+def held_out(run: Run, first: int, count: int, device: str) -> list[tuple[Tensor, Tensor, Sight]]:
+    """Batches that a run did not train on, from number ``first``: waveforms, lengths, what the teachers see."""
     found = []
     for number in range(first, first + count):
         waves = run.batches.draw(number, run.recipe.seed)[0].to(device)
         sight = Sight(run.teachers, waves, None, run.recipe.targets, run.learner.mapped)
-        found.append((waves, full(waves), sight.view("")))
+        found.append((waves, full(waves), sight))
     return found
 
 
@@ -354,6 +362,8 @@ def pretrained(found: Pretraining, place: Place) -> list[Path]:
     torch.set_num_threads(1)
     if place.device != "cpu" and rank_and_world()[1] > 1:
         raise SlimbenchError("A pre-training runs on CPUs; give --device cpu.")
+    if place.device != "cpu":
+        say(f"{found.name}: a pre-training runs on the CPU; {place.device} is left alone")
     shards = place.shards(found.data)
     batches = batches_of(found.data, shards, place)
     folders = [place.work / f"{found.name}-{number + 1}" for number in range(len(found.iterations))]

@@ -153,6 +153,23 @@ def test_the_verb_prints_and_writes(saved, capsys):
     assert [one["suite"] for one in json.loads(capsys.readouterr().out)] == ["embedded", "other"]
 
 
+@pytest.mark.parametrize("flag", ["--accepted", "--lab"])
+def test_records_that_come_with_the_project_join_where_asked(tmp_path, capsys, monkeypatch, flag):
+    from leaderboards.submissions import verification
+
+    for found in everyone():
+        if found.upstream["name"] == "wavlm_mini":
+            records.save(found, tmp_path / "results")
+    theirs = [found for found in everyone() if found.upstream["name"] == "random_mini"]
+    monkeypatch.setattr(
+        verification, "accepted", lambda *folder: theirs if bool(folder) == (flag == "--lab") else pytest.fail(flag)
+    )
+    with pytest.raises(SlimbenchError, match="--accepted and --lab add the records that come with the project"):
+        run(tmp_path, "wavlm_mini", "random_mini", "--tasks", "ks")
+    run(tmp_path, "wavlm_mini", "random_mini", "--tasks", "ks", flag)
+    assert "wavlm_mini is better than random_mini on KS" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.interface import SAMPLE_RATE, SlimbenchError
 from harness.noise import Wave, coloured_noise, gain, power
 from upstreams.distillation.data.pool import FULL_SCALE, Shard
+from upstreams.distillation.settings import within
 
 CROPS = (15_600, 30_960, 51_440)
 """Crop lengths in samples: 48, 96 and 160 frames of 20 ms (hop 320, window 400)."""
@@ -44,6 +45,8 @@ class Mixing:
         for name, (low, high) in (("noise_snr_db", self.noise_snr_db), ("speaker_snr_db", self.speaker_snr_db)):
             if low > high:
                 raise ValueError(f"{name} runs from {low} to {high}; write the smaller first")
+        within("noise", self.noise, 0, 1)
+        within("speaker", self.speaker, 0, 1)
 
 
 class Batches:

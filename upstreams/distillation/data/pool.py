@@ -148,7 +148,7 @@ class Writer:
         """
         target = self.folder / f"{self.origin}-{name}.npy"
         if target.is_file():
-            if json.loads(target.with_suffix(".json").read_text()).get("rows") != rows:
+            if _notes(target).get("rows") != rows:
                 raise SlimbenchError(
                     f"{target} was made from other recordings than --data lists now; "
                     f"give another --work folder, or delete {target} to make it anew."
@@ -163,6 +163,12 @@ class Writer:
         with files.whole(target) as temporary:
             np.save(temporary, np.concatenate(pieces))
         return float(sum(lengths)) / SAMPLE_RATE
+
+
+def _notes(shard: Path) -> dict[str, Any]:
+    """What stands beside a shard."""
+    file = shard.with_suffix(".json")
+    return dict(files.read_json(file, f"delete it and {shard.name} to make that shard anew"))
 
 
 def sixteen_bit(wave: NDArray[np.float64]) -> NDArray[np.int16]:
@@ -201,7 +207,7 @@ def read(shards: Sequence[Path]) -> list[Shard]:
     """The shards, memory-mapped."""
     found = []
     for file in shards:
-        meta = json.loads(file.with_suffix(".json").read_text())
+        meta = _notes(file)
         offsets = np.concatenate([[0], np.cumsum(meta["samples"])]).astype(np.int64)
         found.append(Shard(np.load(file, mmap_mode="r", allow_pickle=False), offsets, meta["origin"]))
     return found

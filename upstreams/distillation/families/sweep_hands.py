@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from harness import kept, suite
 from harness.identity import digest_file, digest_json
 from harness.interface import SlimbenchError
 from harness.plan import PROTOCOL_VERSION, choose_tasks
+from harness.preparing import resolve_device
 from harness.registry import task as task_called
 from harness.store.features import EXTRACTION_VERSION
-from upstreams.distillation import recipe
+from upstreams.distillation import recipe, teachers
+from upstreams.distillation.data import pool
 from upstreams.distillation.families import sweep_child
 from upstreams.distillation.families.files import Family, Student
 from upstreams.distillation.families.sweep import Column, Job
+from upstreams.distillation.files import read_json
+from upstreams.distillation.settings import said, typed
 from upstreams.distillation.train import TOLD
 
 
@@ -67,7 +73,8 @@ class Workshop:
     place: Place
     _pools: set[tuple[float, int]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _weights: dict[str, str] = field(default_factory=dict)
+    _known: dict[Any, Any] = field(default_factory=dict)
+    """Digests of what does not change while a sweep goes on."""
 
     def card(self, student: Student) -> Path:
         """The card of a student that is trained."""
@@ -77,20 +84,40 @@ class Workshop:
         """Whether model, configuration, provenance and card are there.
 
         Raises:
-            SlimbenchError: they are, but the model was made by another recipe.
+            SlimbenchError: they are, but the model was made by another recipe, from another teacher or on other speech.
         """
         folder = self.place.out / student.name
         files = [folder / name for name in ("model.safetensors", "config.json", "provenance.json")]
         if not all(file.is_file() for file in (*files, self.card(student))):
             return False
-        made = kept.read(files[-1]).get("recipe", {})
-        now = json.loads(json.dumps(asdict(recipe.load(self.family.recipe(student)))))
-        if not _same(_deciding(made), _deciding(now)):
-            raise SlimbenchError(
-                f"{folder} was made by another recipe than {self.family.recipe(student)}; give another --out, "
-                f"or delete the folder and {self.place.work / student.name} to train it anew."
-            )
+        remedy = f"give another --out, or delete {folder} and {self.place.work / student.name} to train it anew"
+        if reason := self._differs(read_json(files[-1], remedy), self.family.recipe(student)):
+            raise SlimbenchError(f"{folder} was made {reason}; {remedy}.")
         return True
+
+    def _differs(self, notes: Mapping[str, Any], file: Path) -> str:
+        """In what the provenance of a model differs from what its recipe would make now; empty where in nothing."""
+        now = recipe.load(file)
+        assert isinstance(now, recipe.Recipe)  # noqa: S101
+        made = _read(notes.get("recipe"), file)
+        if made is None or _deciding(made) != _deciding(now):
+            return f"by another recipe than {file}"
+        made_from = {name: str(mark).removeprefix("corpus:") for name, mark in notes.get("teachers", {}).items()}
+        if made_from != self._fingerprints(now):
+            return f"from another teacher than {', '.join(spec.name for spec in now.teachers)} is now"
+        shards = pool.shard_files(self.place.work, now.data.hours, now.data.seed, self.place.data is not None)
+        if notes.get("shards") != [shard.stem for shard in shards]:
+            return "on other speech than this sweep would take (is --data the same?)"
+        return ""
+
+    def _fingerprints(self, found: recipe.Recipe) -> dict[str, str]:
+        """Of the teachers of a recipe, which many recipes share."""
+
+        def look() -> dict[str, str]:
+            return {name: teacher.fingerprint for name, teacher in teachers.load(found.teachers, "cpu").items()}
+
+        known: dict[str, str] = self._once(("teachers", repr(found.teachers)), look)
+        return known
 
     def train(self, students: Sequence[Student]) -> None:
         """Distil students side by side in a process of their own; see :class:`.sweep.Hands`."""
@@ -129,11 +156,11 @@ class Workshop:
             "data": _text(self.data_of(job.column.suite)),
             **{name: getattr(place, name) for name in ("seeds", "device", "threads", "frames", "cache_limit")},
         }
-        said = sweep_child.ask("bench", {"options": options})
+        done = sweep_child.ask("bench", {"options": options})
         seconds = round(time.monotonic() - began, 1)
-        mark = {"identity": self._identity(job), "record": said["record"], "seconds": seconds}
-        kept.write(self._mark(job), mark | {"said": said["said"]})
-        return str(said["said"])
+        mark = {"identity": self._identity(job), "record": done["record"], "seconds": seconds}
+        kept.write(self._mark(job), mark | {"said": done["said"]})
+        return str(done["said"])
 
     def data_of(self, name: str) -> Path | None:
         """The folder of data that a suite needs, ``None`` for one that makes its own.
@@ -161,24 +188,25 @@ class Workshop:
     def _identity(self, job: Job) -> str:
         """Digest of what a bench depends on that can change between two sweeps."""
         column, data = job.column, self.data_of(job.column.suite)
-        table = None if data is None else data / column.task / "manifest.csv"
+        folder = self.place.out / job.student.name
+        files = (folder / "model.safetensors", folder / "config.json", self.card(job.student))
         return digest_json(
             {
-                "weights": self._digest(self.place.out / job.student.name / "model.safetensors"),
+                "student": [self._once(("file", file), partial(digest_file, file)) for file in files],
                 "suite": digest_file(suite.load(column.suite).file),
                 "task": column.task,
                 "seeds": self.place.seeds,
-                "data": _text(data),
-                "manifest": digest_file(table) if table is not None and table.is_file() else None,
+                "data": None if data is None else [str(data), self._once(("data", data), partial(_traces, data))],
+                "device": self._once("device", partial(resolve_device, self.place.device)),
                 "versions": [PROTOCOL_VERSION, EXTRACTION_VERSION],
             }
         )
 
-    def _digest(self, weights: Path) -> str:
-        """Digest of a file that does not change while a sweep goes on."""
-        if str(weights) not in self._weights:
-            self._weights[str(weights)] = digest_file(weights)
-        return self._weights[str(weights)]
+    def _once(self, key: Any, look: Callable[[], Any]) -> Any:
+        """What ``look`` finds, which does not change while a sweep goes on."""
+        if key not in self._known:
+            self._known[key] = look()
+        return self._known[key]
 
 
 def columns(suites: Sequence[str], tasks: Sequence[str]) -> list[Column]:
@@ -203,18 +231,28 @@ def _price(chosen: suite.Suite, name: str) -> tuple[bool, int]:
     return task.need != "pooled", protocol.steps * protocol.batch
 
 
-def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without what changes nothing about the model."""
-    return {key: value for key, value in values.items() if key not in TOLD}
+def _deciding(found: recipe.Recipe) -> Any:
+    """What a recipe says, as plain values without defaults and without what changes nothing about the model."""
+    told = {key: value for key, value in said(found).items() if key == "stages" or key not in TOLD}
+    return json.loads(json.dumps(told))
 
 
-def _same(made: Any, now: Any) -> bool:
-    """Whether two recipes agree on all that both of them state; one written earlier knows fewer keys."""
-    if isinstance(made, Mapping) and isinstance(now, Mapping):
-        return all(_same(made[key], now[key]) for key in made.keys() & now.keys())
-    if isinstance(made, list) and isinstance(now, list):
-        return len(made) == len(now) and all(map(_same, made, now))
-    return bool(made == now)
+def _read(values: Any, file: Path) -> recipe.Recipe | None:
+    """The recipe in a provenance, whatever its age; ``None`` where it is none of those known here."""
+    try:
+        return typed(recipe.Recipe, values, str(file))
+    except SlimbenchError:
+        return None
+
+
+def _traces(folder: Path) -> str:
+    """Digest of names, sizes and times of all files below a folder: changes where anything there does."""
+    rows = []
+    for place, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            state = Path(place, name).stat()
+            rows.append([os.path.relpath(Path(place, name), folder), state.st_size, state.st_mtime_ns])
+    return digest_json(rows)
 
 
 def _text(path: Path | None) -> str | None:

@@ -81,6 +81,11 @@ class Procedure(nn.Module):
     def after_backward(self, student: MiniWavLM, step: int, progress: float) -> None:
         """Look at the gradients, after the backward pass and before the update."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The suffixes of the products' names."""
+        return ("",)
+
     def products(self, student: MiniWavLM) -> dict[str, MiniWavLM]:
         """The trained models by the suffix of their name; ``""`` is the one with the recipe's own name."""
         return {"": student}

@@ -137,6 +137,11 @@ class Supernet(Procedure):
             self._skeletons[key] = skeleton(config, device)
         return self._skeletons[key]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The whole, and the named subnets with ``_`` before their name."""
+        return ("", *(f"_{name}" for name in self.named))
+
     def products(self, student: MiniWavLM) -> dict[str, MiniWavLM]:
         """The student whole, and the named subnets with ``_`` before their name."""
         return {"": student} | {f"_{name}": carved(student, subnet) for name, subnet in self.named.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from upstreams.distillation.procedures.supernet import Supernet
 from upstreams.distillation.terms.base import View
 from upstreams.students.mini import MiniWavLM
 
+T = TypeVar("T")
 Score = Callable[[Subnet], float]
 """What is to be small."""
 TRIES = 30
@@ -146,14 +147,14 @@ def crossed(one: Subnet, other: Subnet, rng: np.random.Generator) -> Subnet:
     return Subnet(width, joined(deep.heads, shallow.heads), joined(deep.ratios, shallow.ratios))
 
 
-class DistillationScore:
+class DistillationScore(Generic[T]):
     """How far a subnet is from its teacher on held-out batches: the mean of a loss, without gradient.
 
     Args:
         supernet: the procedure that trained the student.
         student: the whole.
-        batches: (waves (B, S), lengths (B,), the teacher's view) of audio that is not trained on.
-        loss: of a subnet's view and the teacher's, such as the weighted sum of the trained terms.
+        batches: (waves (B, S), lengths (B,), what teachers make of them) of audio that is not trained on.
+        loss: of a subnet's view and that, such as the weighted sum of the trained terms; must be deterministic.
 
     Raises:
         SlimbenchError: there is no batch.
@@ -163,8 +164,8 @@ class DistillationScore:
         self,
         supernet: Supernet,
         student: MiniWavLM,
-        batches: Sequence[tuple[Tensor, Tensor, View]],
-        loss: Callable[[View, View], Tensor],
+        batches: Sequence[tuple[Tensor, Tensor, T]],
+        loss: Callable[[View, T], Tensor],
     ) -> None:
         if not batches:
             raise SlimbenchError("a search over subnets needs held-out batches to score them on; give some.")
@@ -174,7 +175,7 @@ class DistillationScore:
     def __call__(self, subnet: Subnet) -> float:
         """The mean loss of one subnet."""
         losses = [
-            float(self.loss(self.supernet.passed(self.student, subnet, waves, lengths), teacher))
-            for waves, lengths, teacher in self.batches
+            float(self.loss(self.supernet.passed(self.student, subnet, waves, lengths), taught))
+            for waves, lengths, taught in self.batches
         ]
         return sum(losses) / len(losses)

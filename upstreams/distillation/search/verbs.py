@@ -40,7 +40,8 @@ def _subnets(arguments: argparse.Namespace) -> int:
     found, where = recipe.load(arguments.recipe), place(arguments)
     if not isinstance(found, recipe.Recipe):
         raise SlimbenchError(f"Recipe {found.name} is a pre-training; give one with procedure supernet.")
-    budget = parameters(arguments.params)
+    budget, suffix = parameters(arguments.params), f"-{arguments.params.strip().lower()}"
+    recipe.check_product(found.name, suffix)
     (run,), shards = train.trained([found], where)
     supernet = run.learner.procedure
     if not isinstance(supernet, Supernet):
@@ -50,7 +51,6 @@ def _subnets(arguments: argparse.Namespace) -> int:
     )
     evolution = subnets.Evolution(generations=arguments.generations)
     best = subnets.search(supernet.space, score, budget, found.seed, evolution, least=int(0.9 * budget))
-    suffix = f"-{arguments.params.lower()}"
     weights = train.export_product(run, suffix, carved(run.learner.mini, best.subnet), shards, where)
     named = [(name, subnet) for name, subnet in supernet.named.items()] + [("found", best.subnet)]
     rows = [
@@ -87,7 +87,8 @@ def _mixture(arguments: argparse.Namespace) -> int:
     from upstreams.distillation import train
     from upstreams.distillation.recipe import Data
     from upstreams.distillation.search import assistants
-    from upstreams.distillation.teachers import layer_normed, single
+    from upstreams.distillation.teachers import single
+    from upstreams.distillation.terms.base import layer_normed
 
     where, data = place(arguments), Data(arguments.hours, 1)
     names = [name for name in arguments.assistants.split(",") if name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -88,8 +89,8 @@ def specify(values: Mapping[str, Any]) -> TermSpec:
         raise SlimbenchError(
             f"{spec.knowledge}: student and teacher are a word or a list of whole numbers; correct them."
         )
-    if isinstance(spec.weight, bool) or not isinstance(spec.weight, int | float):
-        raise SlimbenchError(f"{spec.knowledge}: weight is {spec.weight!r}; write a number.")
+    if isinstance(spec.weight, bool) or not isinstance(spec.weight, int | float) or not 0 <= spec.weight < math.inf:
+        raise SlimbenchError(f"{spec.knowledge}: weight is {spec.weight!r}; write a number of at least 0.")
     if not isinstance(spec.options, Mapping):
         raise SlimbenchError(f"{spec.knowledge}: options is {spec.options!r}; write a mapping.")
     return spec

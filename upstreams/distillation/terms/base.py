@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.interface import SlimbenchError
 from upstreams.distillation.terms.options import Option
@@ -36,6 +37,11 @@ class View:
     def mask(self) -> Tensor:
         """(B, T) bool, true at valid frames."""
         return torch.arange(self.states[0].shape[1], device=self.frames.device)[None, :] < self.frames[:, None]
+
+
+def layer_normed(view: View) -> View:
+    """Every state layer-normed without parameters."""
+    return View(tuple(functional.layer_norm(s, s.shape[-1:]) for s in view.states), view.frames, view.maps)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from upstreams.distillation.terms import paired
 from upstreams.distillation.terms.alignment import full_precision, masked_mean
-from upstreams.distillation.terms.base import Result, View
+from upstreams.distillation.terms.base import Result, View, layer_normed
 from upstreams.distillation.terms.options import Option
 
 
@@ -26,13 +26,15 @@ def gram(first: Tensor, second: Tensor, unit: bool) -> Tensor:
 class GramTime(paired.Paired):
     """Temporal Gram matrices of a student and a teacher state (STaR, arXiv 2312.09040, layer-wise part).
 
-    Option ``normalise: true`` compares cosines instead of products over the width; then scales do not matter.
+    Option ``normalise: true`` compares cosines instead of products over the width; then scales do not matter. Option
+    ``norm: true`` layer-norms the student's states without parameters before; it is on where a recipe takes layers from
+    the teacher, whose raw states are of another scale than its normalised ones.
 
     Figures: ``gram_4``, the distance per teacher state.
     """
 
     takes_distances = ("mse", "l1")
-    takes_options = paired.OPTIONS | {"normalise": Option(False)}
+    takes_options = paired.OPTIONS | {"normalise": Option(False), "norm": Option(False)}
 
     def products(self, states: Sequence[Tensor], number: int) -> Tensor:
         """The Gram matrix of a state, (B, T, T)."""
@@ -40,7 +42,7 @@ class GramTime(paired.Paired):
 
     def forward(self, student: View, teacher: View) -> Result:
         """Mean squared or absolute difference over pairs of valid frames."""
-        mine, theirs = self.meet(student, teacher)
+        mine, theirs = self.meet(layer_normed(student) if self.option("norm") else student, teacher)
         both = mine.mask[:, :, None] & mine.mask[:, None, :]
         losses = []
         for s, t in self.pairs:

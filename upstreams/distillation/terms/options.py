@@ -28,7 +28,7 @@ class Option:
     def accepts(self, value: Any) -> bool:
         """Whether a recipe may write ``value``."""
         if self.choices:
-            return value in self.choices
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
         if isinstance(self.default, bool) or isinstance(value, bool):
             return self.default is None or (isinstance(value, bool) and isinstance(self.default, bool))
         if isinstance(self.default, int | float):

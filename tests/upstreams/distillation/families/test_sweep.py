@@ -17,9 +17,12 @@ from sweep_cases import COLUMNS, Stubs, family
 
 from harness import suite
 from harness.interface import SlimbenchError
+from harness.registry import load_upstream
 from upstreams.distillation import recipe
 from upstreams.distillation.families import files, sweep_child, sweep_hands, sweep_plan, sweep_verb
 from upstreams.distillation.families.sweep import Column, Job, Sweep, cohorts, remaining
+
+TEACHER = load_upstream("wavlm_mini", "cpu").fingerprint
 
 
 def run(folder, *, workers=1, columns=COLUMNS, **stubs):
@@ -220,12 +223,14 @@ def shop(tmp_path, monkeypatch):
     return sweep_hands.Workshop(found, place), asked
 
 
-def make(out, made):
+def make(out, made, **more):
     folder = out / made.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(made.name.encode())
     (folder / "config.json").write_text("{}")
-    (folder / "provenance.json").write_text(json.dumps({"recipe": asdict(made)}))
+    shards = ["synthetic-001-" + f"{number:04d}" for number in range(int(3 * made.data.hours))]  # of 20 minutes
+    notes = {"recipe": asdict(made), "teachers": {"wavlm_mini": TEACHER}, "shards": shards} | more
+    (folder / "provenance.json").write_text(json.dumps(notes))
     (out / f"{made.name}.yaml").write_text("name: x\n")
 
 
@@ -246,18 +251,58 @@ def test_hands_train_a_cohort_in_one_child_and_know_what_is_there(shop):
     assert hands.trained(one)
 
 
+def _with(found, where, value):
+    """A recipe with something else in one of its mappings."""
+    if where == "options":
+        return replace(found, terms=(replace(found.terms[0], options=value), *found.terms[1:]))
+    return replace(found, **{where: {**getattr(found, where), **value} if where == "student" else value})
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "same"), [("steps", 4, False), ("title", "another", True), ("seed", 9, False)]
+    ("where", "value", "same"),
+    [
+        ("title", "another", True),
+        ("steps", 4, False),
+        ("seed", 9, False),
+        ("procedure", {"kind": "gates", "sparsity": 0.75}, False),
+        ("stages", ({"steps": 5},), False),
+        ("student", {"reduce": 2}, False),
+        ("options", {"norm": True}, False),
+    ],
 )
-def test_a_model_of_another_recipe_is_refused(shop, key, value, same):
+def test_a_model_of_another_recipe_is_refused(shop, where, value, same):
     hands, _ = shop
     student = hands.family.students[0]
-    make(hands.place.out, replace(recipe.load(hands.family.recipe(student)), **{key: value}))
+    make(hands.place.out, _with(recipe.load(hands.family.recipe(student)), where, value))
     if same:
         assert hands.trained(student)
     else:
         with pytest.raises(SlimbenchError, match="was made by another recipe"):
             hands.trained(student)
+
+
+def test_a_provenance_from_before_a_setting_was_known_is_of_its_default(shop):
+    hands, _ = shop
+    student = hands.family.students[0]
+    found = recipe.load(hands.family.recipe(student))
+    older = {key: value for key, value in asdict(found).items() if key not in ("stages", "procedure")}
+    make(hands.place.out, found, recipe=older)
+    assert hands.trained(student)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"teachers": {"wavlm_mini": "0" * 64}}, "from another teacher than wavlm_mini is now"),
+        ({"shards": ["real-all"]}, "on other speech than this sweep would take"),
+    ],
+)
+def test_a_model_of_another_teacher_or_other_speech_is_refused(shop, more, said):
+    hands, _ = shop
+    student = hands.family.students[0]
+    make(hands.place.out, recipe.load(hands.family.recipe(student)), **more)
+    with pytest.raises(SlimbenchError, match=said):
+        hands.trained(student)
 
 
 def test_a_bench_is_done_while_model_suite_and_record_stay(shop, monkeypatch):
@@ -288,18 +333,25 @@ def test_a_bench_is_done_while_model_suite_and_record_stay(shop, monkeypatch):
     assert fresh.benched(job) is None
 
 
-def test_a_changed_manifest_of_the_users_data_is_another_bench(shop, tmp_path):
+@pytest.mark.parametrize("changed", ["data/real/ks/manifest.csv", "data/real/pr/lexicon.txt", "card", "config.json"])
+def test_a_bench_is_done_anew_when_what_it_read_has_changed(shop, tmp_path, changed):
     hands, _ = shop
     hands.train(hands.family.students)
-    table = tmp_path / "data" / "real" / "ks" / "manifest.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text("a")
-    here = sweep_hands.Workshop(hands.family, replace(hands.place, data=tmp_path / "data"))
-    job = Job(Column("real-mini", "ks"), hands.family.students[0])
-    here.bench(job)
-    assert here.benched(job) is not None
-    table.write_text("b")
-    assert here.benched(job) is None
+    student = hands.family.students[0]
+    place = {"card": hands.card(student), "config.json": hands.place.out / student.name / "config.json"}
+    file = place.get(changed, tmp_path / changed)
+    (tmp_path / "data" / "real").mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("name: a\n")
+
+    def here():
+        return sweep_hands.Workshop(hands.family, replace(hands.place, bench_data=tmp_path / "data" / "real"))
+
+    job = Job(Column("real-mini", "ks"), student)
+    here().bench(job)
+    assert here().benched(job) is not None
+    file.write_text("name: bb\n")
+    assert here().benched(job) is None
 
 
 def test_a_suite_without_its_data_is_refused_before_anything_is_trained(shop, tmp_path):

@@ -44,6 +44,16 @@ def test_gram_matrices(knowledge, normalise, how):
     assert loss(built, mine, theirs) == pytest.approx(mean_gap(make, mine, theirs, how), rel=1e-4)
 
 
+@pytest.mark.parametrize("knowledge", ["gram_time", "gram_layers"])
+def test_gram_matrices_of_normed_states_are_those_of_states_that_were_normed(knowledge):
+    mine, theirs = view(1, MINE), view(2, THEIRS)
+    far = View(tuple(30 * state + 5 for state in mine.states), mine.frames)
+    plain, normed = (term(knowledge, student="layers", options=options) for options in ({}, {"norm": True}))
+    alike = View(tuple(torch.nn.functional.layer_norm(s, s.shape[-1:]) for s in far.states), mine.frames)
+    assert loss(normed, far, theirs) == pytest.approx(loss(plain, alike, theirs), rel=1e-5)
+    assert loss(plain, far, theirs) > 100 * loss(normed, far, theirs)
+
+
 def hsic_cka(x, y):
     """CKA from centred Gram matrices, the other of its two forms."""
     centre = np.eye(len(x)) - 1 / len(x)
