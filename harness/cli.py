@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import listing, registry
+from harness.arguments import positive
 from harness.interface import SlimbenchError
 from harness.store import cache_verb
 
@@ -94,9 +95,9 @@ def _add_bench(verbs: Any) -> None:
     common.add_argument(
         "--tasks", "--only", default="", metavar="A,B", help="only these tasks (default: all of the suite)"
     )
-    common.add_argument("--seeds", type=_positive, metavar="N", help="seeds per learning rate (default: the suite's)")
+    common.add_argument("--seeds", type=positive, metavar="N", help="seeds per learning rate (default: the suite's)")
     common.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    common.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
+    common.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
     common.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="where records go (default: results)"
     )
@@ -139,7 +140,7 @@ def _add_bench(verbs: Any) -> None:
         help="who does the jobs: this process, or a Ray cluster, see docs/cluster.md (default: inprocess)",
     )
     verb.add_argument(
-        "--workers", type=_positive, metavar="N", help="jobs at once on Ray (default: as many as the cluster can do)"
+        "--workers", type=positive, metavar="N", help="jobs at once on Ray (default: as many as the cluster can do)"
     )
 
 
@@ -152,7 +153,7 @@ def _add_list(verbs: Any) -> None:
     verb.add_argument("--available", action="store_true", help="only upstreams whose weights are here")
     verb.add_argument(
         "--width",
-        type=_positive,
+        type=positive,
         metavar="D",
         help="tasks: parameters of each head at SUPERB's label counts on width D",
     )
@@ -164,7 +165,7 @@ def _add_check(verbs: Any) -> None:
     verb = verbs.add_parser("check", help=text, description=text[0].upper() + text[1:] + ".")
     verb.add_argument("--upstream", required=True, metavar="NAME", help="name of a card, or path of a card file")
     verb.add_argument("--device", default="cpu", help="auto, cpu or cuda (default: cpu)")
-    verb.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's)")
+    verb.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
     verb.add_argument("--json", action="store_true", help="one object per point")
     verb.set_defaults(run=_check)
 
@@ -179,16 +180,6 @@ def _add_new_upstream(verbs: Any) -> None:
     )
     verb.add_argument("--format", metavar="KIND", help="read it as this kind (default: the one that recognises it)")
     verb.set_defaults(run=_new_upstream)
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
 
 
 def _list(options: argparse.Namespace) -> None:

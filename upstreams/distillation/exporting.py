@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from safetensors.torch import save_file
 
-from harness import plain_yaml
+from harness import plain_yaml, registry
 from harness.identity import digest_file
 from harness.provenance import gather
 from upstreams.adapters.mini import card_fields
@@ -44,6 +44,12 @@ def export(model: Model, folder: Path, recipe: Mapping[str, Any], origin: Mappin
         files.write_text(folder / "config.json", json.dumps(shape, indent=1) + "\n")
         files.write_text(folder / "provenance.json", json.dumps(notes | dict(origin), indent=1) + "\n")
     return weights
+
+
+def own_name(name: str) -> str:
+    """The name of what a recipe makes: its own, unless an upstream of that name comes with the project."""
+    known = registry.cards().get(name)
+    return f"{name}_remade" if known is not None and known.packaged else name
 
 
 def is_made(folder: Path, identity: str) -> bool:

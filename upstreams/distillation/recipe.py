@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 from collections.abc import Mapping
@@ -17,10 +18,12 @@ from upstreams.distillation.data.batches import Mixing
 from upstreams.distillation.data.queries import CHOICES
 from upstreams.distillation.loop import Optimiser
 from upstreams.distillation.pretrain import Iteration
-from upstreams.distillation.settings import at_least, one_of, typed, value_of, within
+from upstreams.distillation.settings import at_least, one_of, said, typed, value_of, within
 from upstreams.distillation.terms.base import TermSpec
 
 RECIPES = Path(__file__).parent / "recipes"
+TOLD = ("name", "kind", "title", "after", "method", "stages")
+"""Keys of a recipe that change nothing about the training of a stage."""
 MODES = ("clean", "masked", "crossed")
 HEARS = ("same", "clean")
 NORMS = ("layer_norm", "none", "corpus")
@@ -253,6 +256,28 @@ def load(name: str | Path) -> Recipe | Pretraining:
         for index in range(len(found.stages)):
             stage(found, index + 1, str(file))
     return found
+
+
+def limited(found: Recipe, steps: int | None) -> Recipe:
+    """The recipe with other steps in all its stages, or itself where ``steps`` is ``None``."""
+    if steps is None:
+        return found
+    return replace(found, steps=steps, stages=tuple({**one, "steps": steps} for one in found.stages))
+
+
+def deciding(found: Recipe) -> Any:
+    """What a recipe says, as plain values without defaults and without what changes nothing about the model."""
+    told = {key: value for key, value in said(found).items() if key == "stages" or key not in TOLD}
+    return json.loads(json.dumps(told))
+
+
+def made_by(notes: Mapping[str, Any], found: Recipe) -> bool:
+    """Whether the recipe in a provenance, whatever its age, would make what ``found`` makes."""
+    try:
+        made = typed(Recipe, notes.get("recipe"), "provenance.json")
+    except SlimbenchError:
+        return False
+    return bool(deciding(made) == deciding(found))
 
 
 def stage(recipe: Recipe, number: int, where: str = "") -> Recipe:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.interface import SlimbenchError
-from upstreams.distillation import recipe, teachers
+from upstreams.distillation import exporting, files, recipe, teachers
 from upstreams.distillation.learner import Learner, make
 from upstreams.distillation.recipe import Recipe
 
 
-def rehearse(recipes: Sequence[Recipe]) -> None:
+def rehearse(recipes: Sequence[Recipe], out: Path) -> None:
     """Put together what every stage will train, so that a mistake in the last one is told before the first begins.
 
+    Args:
+        recipes: with one list of teachers.
+        out: folder of models.
+
     Raises:
-        SlimbenchError: a term, its head, options or teacher, a schedule or a procedure is faulty; with its place.
+        SlimbenchError: a term, its head, options or teacher, a schedule or a procedure is faulty; with its place. Or
+            ``out`` holds a model of that name that another recipe made.
     """
     sides = {name: teacher.side for name, teacher in teachers.load(recipes[0].teachers, "cpu").items()}
     for item in recipes:
@@ -26,3 +32,14 @@ def rehearse(recipes: Sequence[Recipe]) -> None:
                 raise SlimbenchError(f"{place}: {str(error).removeprefix(f'Recipe {item.name}: ')}") from error
             for suffix in learner.procedure.names:
                 recipe.check_product(item.name, suffix)
+                _keep(item, out / exporting.own_name(f"{item.name}{suffix}"))
+
+
+def _keep(item: Recipe, folder: Path) -> None:
+    """Refuse to train what would replace a model of another recipe."""
+    notes = folder / "provenance.json"
+    if notes.is_file() and not recipe.made_by(files.read_json(notes, f"delete {folder}"), item):
+        raise SlimbenchError(
+            f"{folder} holds a model of another recipe, or of other steps; give the recipe another name, or another "
+            "--out, or delete that folder."
+        )

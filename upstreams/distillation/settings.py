@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -101,7 +102,9 @@ def _union(forms: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _expect(value: Any, form: Any, words: str, where: str) -> Any:
     if not isinstance(value, form) or (isinstance(value, bool) and form is not bool):
-        raise SlimbenchError(f"{where} is {value!r}; write {words}.")
+        dot = " with a dot (YAML takes 1e-3 for text, 1.0e-3 for a number)"
+        more = dot if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value) else ""
+        raise SlimbenchError(f"{where} is {value!r}; write {words}{more}.")
     return value
 
 

@@ -28,9 +28,6 @@ from upstreams.distillation.settings import said
 from upstreams.distillation.teachers import Teacher, full
 from upstreams.distillation.terms.base import TermSpec
 
-TOLD = ("name", "kind", "title", "after", "method", "stages")
-"""Keys of a recipe that change nothing about the training of a stage."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -120,7 +117,8 @@ def trained(recipes: Sequence[Recipe], place: Place) -> tuple[list[Run], list[Pa
         torch.set_num_threads(1)  # small models: a second thread costs more than it gives
     if len({item.name for item in recipes}) < len(recipes):
         raise SlimbenchError("Two recipes of one training have one name; rename one.")
-    rehearsal.rehearse(recipes)
+    recipes = [recipe.limited(item, place.steps) for item in recipes]
+    rehearsal.rehearse(recipes, place.out)
     shards = place.shards(recipes[0].data, recipes[0].optimiser.accumulate)
     with ExitStack() as held:
         for item in recipes if rank_and_world()[0] == 0 else ():
@@ -137,7 +135,7 @@ def _stages(recipes: Sequence[Recipe], shards: Sequence[Path], place: Place) -> 
     students: list[Student | None] = [None] * len(recipes)
     runs: list[Run] = []
     for number in range(stages):
-        items = [limited(recipe.stage(item, number), place.steps) for item in recipes]
+        items = [recipe.stage(item, number) for item in recipes]
         folders = [place.work / (item.name if stages == 1 else f"{item.name}-{number + 1}") for item in items]
         before = [run.folders for run in runs] or [()] * len(items)
         past: Sequence[Learner | None] = [run.learner for run in runs] or [None] * len(items)
@@ -147,15 +145,8 @@ def _stages(recipes: Sequence[Recipe], shards: Sequence[Path], place: Place) -> 
             run.folders = (*others, run.loop.folder)
         students = [run.learner.procedure.products(run.learner.mini)[""] for run in runs]
     for run, whole in zip(runs, recipes, strict=True):
-        run.whole = limited(whole, place.steps)
-        if place.steps is not None:
-            run.whole = replace(run.whole, stages=tuple({**one, "steps": place.steps} for one in whole.stages))
+        run.whole = whole
     return runs
-
-
-def limited(item: Recipe, steps: int | None) -> Recipe:
-    """The recipe with other steps, or itself."""
-    return item if steps is None else replace(item, steps=steps)
 
 
 @dataclass
@@ -252,7 +243,7 @@ def identity(
 
     ``terms`` are those that train, with what the lab adds to what the recipe says.
     """
-    settings = {key: value for key, value in said(item).items() if key not in TOLD} | {"terms": said(terms)}
+    settings = {key: value for key, value in said(item).items() if key not in recipe.TOLD} | {"terms": said(terms)}
     teaches = {name: teacher.fingerprint for name, teacher in known.items()}
     world = rank_and_world()[1]
     several = {} if world == 1 else {"processes": world}
@@ -323,11 +314,13 @@ def _export(run: Run, shards: Sequence[Path], place: Place) -> list[Path]:
 def export_product(run: Run, suffix: str, model: Student, shards: Sequence[Path], place: Place) -> Path:
     """Write one model of a run and its card, unless it is there; returns the weights file."""
     item = run.whole or run.recipe
-    folder = place.out / own_name(f"{item.name}{suffix}")
+    folder = place.out / exporting.own_name(f"{item.name}{suffix}")
     weights = folder / "model.safetensors"
     identity = digest_json({"run": run.loop.identity, "weights": digest_tensors(model.state_dict())})
     if rank_and_world()[0] or exporting.is_made(folder, identity):
         return weights
+    if weights.is_file():
+        say(f"{weights} is replaced")
     origin: dict[str, Any] = {
         "teachers": {name: teacher.fingerprint for name, teacher in run.teachers.items()},
         "identity": identity,
@@ -336,12 +329,6 @@ def export_product(run: Run, suffix: str, model: Student, shards: Sequence[Path]
     exporting.export(model.cpu(), folder, asdict(item), origin | exporting.history(run.folders))
     exporting.write_card(weights, model, about(item, suffix))
     return weights
-
-
-def own_name(name: str) -> str:
-    """The name of what a recipe makes: its own, unless an upstream of that name comes with the project."""
-    known = registry.cards().get(name)
-    return f"{name}_remade" if known is not None and known.packaged else name
 
 
 def about(item: Recipe, suffix: str) -> dict[str, Any]:
@@ -374,9 +361,9 @@ def pretrained(found: Pretraining, place: Place) -> list[Path]:
     assert model is not None  # noqa: S101
     if rank_and_world()[0] == 0:
         origin = {"shards": [file.stem for file in shards]} | exporting.history(folders)
-        weights = exporting.export(model, place.out / own_name(found.name), asdict(found), origin)
+        weights = exporting.export(model, place.out / exporting.own_name(found.name), asdict(found), origin)
         exporting.write_card(weights, model, {"title": found.title or found.name, "source": f"recipe {found.name}"})
-    return [place.out / own_name(found.name) / "model.safetensors"]
+    return [place.out / exporting.own_name(found.name) / "model.safetensors"]
 
 
 def device(asked: str) -> str:

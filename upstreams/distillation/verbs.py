@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from harness.arguments import positive
+
 WORK, STUDENTS = Path("runs"), Path("students")
 """Where checkpoints and where models with their cards go, unless said otherwise."""
 
@@ -22,7 +24,7 @@ def place(arguments: argparse.Namespace) -> Any:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
         kind = "nccl" if device.startswith("cuda") else "gloo"
         torch.distributed.init_process_group(kind, timeout=timedelta(hours=6))  # others wait while the pool is made
-    return train.Place(arguments.work, arguments.data, arguments.out, device, arguments.steps)
+    return train.Place(arguments.work, arguments.data, arguments.out, device, getattr(arguments, "steps", None))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -41,10 +43,15 @@ def card_of(weights: Path) -> Path:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Options that every training verb has."""
+    add_folders(parser)
+    parser.add_argument("--steps", type=positive, metavar="N", help="updates, in place of what the recipe says")
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Where a verb of the lab works."""
     parser.add_argument("--work", type=Path, default=WORK, help=f"folder for pool, checkpoints and curves ({WORK})")
     parser.add_argument("--data", type=Path, help="folder that holds real/ and pretrain/ (default: synthetic only)")
     parser.add_argument("--out", type=Path, default=STUDENTS, help=f"folder for models and their cards ({STUDENTS})")
-    parser.add_argument("--steps", type=int, help="updates, in place of what the recipe says")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto: CUDA if there is one)")
 
 

@@ -114,11 +114,10 @@ def _check(source: MiniConfig, target: MiniConfig, layers: tuple[int, ...], unit
             f"A model that joins {target.reduce} frames cannot be cut from one that joins {source.reduce}; "
             "give them the same reduce."
         )
-    if len(layers) != target.layers or not all(0 <= number < source.layers for number in layers):
-        raise SlimbenchError(
-            f"Layers {list(layers)} do not make the {target.layers} layers of a part of {source.layers}; name as many "
-            f"as it has, from 0 to {source.layers - 1}."
-        )
+    if strange := [number for number in layers if not 0 <= number < source.layers]:
+        raise SlimbenchError(f"Layer {strange[0]} is none of the {source.layers} of the whole; they count from 0.")
+    if len(layers) != target.layers:
+        raise SlimbenchError(f"{len(layers)} layers are named for a part that has {target.layers}; name as many.")
     if units is not None and len(units) != target.layers:
         raise SlimbenchError(f"Units are named for {len(units)} layers of {target.layers}; name them for each.")
 

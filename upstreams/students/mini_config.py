@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
+from harness.cards import hint
+
 FRONTS = ("logmel", "wav2vec2")
 
 
@@ -65,9 +67,13 @@ class MiniConfig:
         """Build from parsed JSON or YAML; lists become tuples.
 
         Raises:
-            TypeError: a key is unknown or missing.
-            ValueError: a value is impossible.
+            TypeError: a key is missing.
+            ValueError: a key is unknown, or a value impossible.
         """
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ValueError(f"unknown key {name!r}{hint(str(name), known)}")
         return cls(**{name: _tuple(value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:

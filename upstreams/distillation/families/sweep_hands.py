@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -25,8 +24,6 @@ from upstreams.distillation.families import sweep_child
 from upstreams.distillation.families.files import Family, Student
 from upstreams.distillation.families.sweep import Column, Job
 from upstreams.distillation.files import read_json
-from upstreams.distillation.settings import said, typed
-from upstreams.distillation.train import TOLD
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ class Workshop:
         """In what the provenance of a model differs from what its recipe would make now; empty where in nothing."""
         now = recipe.load(file)
         assert isinstance(now, recipe.Recipe)  # noqa: S101
-        made = _read(notes.get("recipe"), file)
-        if made is None or _deciding(made) != _deciding(now):
+        if not recipe.made_by(notes, now):
             return f"by another recipe than {file}"
         made_from = {name: str(mark).removeprefix("corpus:") for name, mark in notes.get("teachers", {}).items()}
         if made_from != self._fingerprints(now):
@@ -229,20 +225,6 @@ def _price(chosen: suite.Suite, name: str) -> tuple[bool, int]:
     task = task_called(name)
     protocol = suite.protocol(chosen, task)
     return task.need != "pooled", protocol.steps * protocol.batch
-
-
-def _deciding(found: recipe.Recipe) -> Any:
-    """What a recipe says, as plain values without defaults and without what changes nothing about the model."""
-    told = {key: value for key, value in said(found).items() if key == "stages" or key not in TOLD}
-    return json.loads(json.dumps(told))
-
-
-def _read(values: Any, file: Path) -> recipe.Recipe | None:
-    """The recipe in a provenance, whatever its age; ``None`` where it is none of those known here."""
-    try:
-        return typed(recipe.Recipe, values, str(file))
-    except SlimbenchError:
-        return None
 
 
 def _traces(folder: Path) -> str:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.arguments import positive
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def add_sweep(subparsers: Any) -> None:
             f"--{name}", type=Path, default=Path(default), metavar="DIR", help=f"{text} (default: %(default)s)"
         )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of a bench (default: torch's)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of a bench (default: torch's)")
     parser.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="cohorts, then benches at once (default: 1)"
+        "--jobs", type=positive, default=1, metavar="N", help="cohorts, then benches at once (default: 1)"
     )
     parser.add_argument(
-        "--seeds", type=_positive, metavar="N", help="seeds per learning rate of a bench (default: suite's)"
+        "--seeds", type=positive, metavar="N", help="seeds per learning rate of a bench (default: suite's)"
     )
     parser.add_argument("--frames", choices=("auto", "cache", "stream"), default="auto", help="as in bench")
     parser.add_argument("--cache-limit", type=float, metavar="GB", help="most that features may take")
@@ -107,9 +108,3 @@ def conclusion(sweep: Sweep) -> str:
 
 def _words(text: str) -> list[str]:
     return list(dict.fromkeys(text.replace(",", " ").split()))
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)

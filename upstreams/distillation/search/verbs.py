@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from harness.arguments import above_zero, positive
 from harness.interface import SlimbenchError
-from upstreams.distillation.verbs import add_places, card_of, place
+from upstreams.distillation.verbs import add_folders, add_places, card_of, place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,14 +19,19 @@ HELD_OUT = 40_000_000
 
 def add_subnets(subparsers: Any) -> None:
     """Add ``subnets``: the best subnet of a once-for-all recipe under a budget of parameters, as an upstream."""
-    text = "Search the subnets of a trained once-for-all recipe under a budget of parameters and cut the best one out."
+    text = (
+        "Search the subnets of a once-for-all recipe under a budget of parameters and cut the best one out; trains the "
+        "recipe first where it is not trained."
+    )
     parser = subparsers.add_parser("subnets", help=text, description=text)
     parser.add_argument("recipe", nargs="?", default="lighthubert_like", help="recipe name or YAML file (%(default)s)")
     parser.add_argument("--params", required=True, metavar="1.4M", help="parameters at most")
     parser.add_argument(
-        "--batches", type=int, default=4, metavar="N", help="batches to score on (default: %(default)s)"
+        "--batches", type=positive, default=4, metavar="N", help="batches to score on (default: %(default)s)"
     )
-    parser.add_argument("--generations", type=int, default=8, metavar="N", help="of the search (default: %(default)s)")
+    parser.add_argument(
+        "--generations", type=positive, default=8, metavar="N", help="of the search (default: %(default)s)"
+    )
     add_places(parser)
     parser.set_defaults(run=_subnets)
 
@@ -40,12 +46,13 @@ def _subnets(arguments: argparse.Namespace) -> int:
     found, where = recipe.load(arguments.recipe), place(arguments)
     if not isinstance(found, recipe.Recipe):
         raise SlimbenchError(f"Recipe {found.name} is a pre-training; give one with procedure supernet.")
+    if recipe.stage(found, len(found.stages)).procedure.get("kind") != "supernet":
+        raise SlimbenchError(f"Recipe {found.name} trains no subnets; give one with procedure supernet.")
     budget, suffix = parameters(arguments.params), f"-{arguments.params.strip().lower()}"
     recipe.check_product(found.name, suffix)
     (run,), shards = train.trained([found], where)
     supernet = run.learner.procedure
-    if not isinstance(supernet, Supernet):
-        raise SlimbenchError(f"Recipe {found.name} trains no subnets; give one with procedure supernet.")
+    assert isinstance(supernet, Supernet)  # noqa: S101
     score = subnets.DistillationScore(
         supernet, run.learner.mini, train.held_out(run, HELD_OUT, arguments.batches, where.device), run.learner.matched
     )
@@ -75,15 +82,16 @@ def add_mixture(subparsers: Any) -> None:
     parser = subparsers.add_parser("mixture", help=text, description=text)
     parser.add_argument("assistants", help="upstreams or cards of equal states, separated by commas")
     parser.add_argument("--teacher", default="wavlm_mini", help="what they stand for (default: %(default)s)")
-    parser.add_argument("--hours", type=float, default=16.0, help="of synthetic speech in the pool (%(default)s)")
+    parser.add_argument("--hours", type=above_zero, default=16.0, help="of synthetic speech in the pool (%(default)s)")
     parser.add_argument(
-        "--batches", type=int, default=12, metavar="N", help="batches to score on (default: %(default)s)"
+        "--batches", type=positive, default=12, metavar="N", help="batches to score on (default: %(default)s)"
     )
-    add_places(parser)
+    add_folders(parser)
     parser.set_defaults(run=_mixture)
 
 
 def _mixture(arguments: argparse.Namespace) -> int:
+    from harness import registry
     from upstreams.distillation import train
     from upstreams.distillation.recipe import Data
     from upstreams.distillation.search import assistants
@@ -92,6 +100,8 @@ def _mixture(arguments: argparse.Namespace) -> int:
 
     where, data = place(arguments), Data(arguments.hours, 1)
     names = [name for name in arguments.assistants.split(",") if name]
+    for name in (*names, arguments.teacher):
+        registry.card(name)
     batches = train.batches_of(data, where.shards(data), where)
     waves = [batches.draw(HELD_OUT + i, 0)[0].to(where.device) for i in range(arguments.batches)]
 
