@@ -60,7 +60,7 @@ def table(found: Sequence[Entry]) -> str:
         one = entry.recipe
         facts = {
             "steps": " + ".join(map(str, words.steps(one))),
-            "s/step": f"{words.audio_seconds(one):g}",
+            "audio (s)": f"{words.audio_seconds(one):g}",
             "procedure": " + ".join(dict.fromkeys(_procedures(entry))),
             "after": one.after,
         }
