@@ -145,6 +145,29 @@ def test_no_sample_of_dev_or_test_is_in_the_shard_of_real_speech(tmp_path):
     assert _moments(shard) == {(number, n) for number, found in spans.items() for span in found for n in range(*span)}
 
 
+@pytest.mark.xfail(reason="recordings are told apart by their paths as written", strict=True)
+@pytest.mark.parametrize("way", ["spelling", "link", "copy"])
+def test_a_recording_of_test_is_not_trained_on_under_another_path(way, tmp_path):
+    for number in range(2):
+        _steps(tmp_path / "real" / "audio" / f"{number}.wav", number, 2)
+    tested, path = tmp_path / "real" / "audio" / "0.wav", "again.wav"
+    (tmp_path / "pretrain").mkdir()
+    if way == "spelling":
+        path = "../real/audio/0.wav"
+    elif way == "link":
+        (tmp_path / "pretrain" / path).symlink_to(tested)
+    else:
+        (tmp_path / "pretrain" / path).write_bytes(tested.read_bytes())
+    rows = {
+        "real/sid/manifest.csv": ["test,audio/0.wav,,2", "train,audio/1.wav,,2"],
+        "pretrain/manifest.csv": [f"train,{path},,2"],
+    }
+    _manifests(tmp_path, rows)
+    pool.produce(tmp_path / "pool", 0, 0, tmp_path)
+    (shard,) = pool.read(pool.shard_files(tmp_path / "pool", 0, 0, real=True))
+    assert _moments(shard) == {(1, n) for n in range(20)}
+
+
 def test_a_cut_that_shares_a_moment_with_one_of_dev_or_test_is_left_out(tmp_path):
     rows = {
         "real/ks/manifest.csv": [
