@@ -25,6 +25,22 @@ def noise(batch=2, samples=8000, seed=0):
     return waves, torch.full((batch,), samples)
 
 
+def moved_burst():
+    """Two waveforms (2, S) that differ in when a burst comes, and (2, T) masked frames that hide it in both.
+
+    Silence lies around the burst, so that it moves by whole windows and the level of an utterance stays what it was.
+    """
+    waves, _ = noise(2, 19_440, seed=1)
+    waves[:, 6_500:12_900] = 0
+    burst, _ = noise(2, 1_600, seed=2)
+    found = [waves.clone(), waves.clone()]
+    for copy, start in zip(found, (7_200, 9_760), strict=True):
+        copy[:, start : start + 1_600] = 3 * burst
+    masked = torch.zeros(2, 60, dtype=torch.bool)
+    masked[:, 20:40] = True
+    return *found, masked
+
+
 def train(procedure, model, steps, loss, start=0, total=None, optimiser=None, samples=4000):
     """Steps as the trainer takes them, with a loss of view, waves and lengths; returns optimiser and figures."""
     total = total or steps

@@ -22,7 +22,6 @@ from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from upstreams.distillation import recipe, train
 from upstreams.distillation.data.batches import Mixing
-from upstreams.distillation.learner import at_rate
 from upstreams.distillation.recipe import Data, Pretraining, Queries, Recipe
 from upstreams.distillation.settings import said
 from upstreams.students.mini import MiniConfig, parameters
@@ -159,14 +158,18 @@ def test_a_run_that_another_process_trains_is_left_alone(shards):
 
 
 def test_half_precision_products_train_to_nearly_the_same(shards):
-    made = {
-        precision: train.run(_write(shards.parent, name=precision, optimiser={"precision": precision}), _place(shards))[
-            0
-        ]
-        for precision in ("float32", "bfloat16")
-    }
-    exact, rough = (torch.cat([v.float().flatten() for v in _weights(made[p]).values()]) for p in made)
-    assert 0 < float((exact - rough).abs().max()) < 0.02
+    settings = {"exact": {}, "rough": {"precision": "bfloat16"}, "start": {"lr": 1e-30, "weight_decay": 0.0}}
+    weights, gradients = {}, {}
+    for name, optimiser in settings.items():
+        file = _write(shards.parent, name=name, optimiser=optimiser)
+        run = train.trained([recipe.load(file)], _place(shards))[0][0]
+        means = [state["exp_avg"] for state in run.loop.optimizer.state.values()]
+        gradients[name] = torch.cat([mean.flatten() for mean in means])
+        weights[name] = torch.cat([p.detach().flatten() for p in run.learner.parameters()])
+    moved, apart = (float((weights["exact"] - weights[other]).norm()) for other in ("start", "rough"))
+    assert 1e-4 * moved < apart < 0.2 * moved  # products of single precision in another order are 1e-6 apart
+    difference = float((gradients["exact"] - gradients["rough"]).norm() / gradients["exact"].norm())
+    assert 1e-4 < difference < 0.05
 
 
 def test_a_finished_run_is_not_written_again_and_other_settings_are_refused(shards):
@@ -232,14 +235,6 @@ def test_a_short_run_makes_no_more_of_the_pool_than_it_can_hear(shards, monkeypa
     assert len(files) == 1 + 4 * 3  # real speech, and shards of twenty minutes
 
 
-def test_masks_reach_teachers_of_other_frame_rates(shards):
-    targets = {"mode": "crossed", "mask_start": 0.2}
-    for teacher in ("logmel", "wavlm_mini"):
-        train.run(_write(shards.parent, name=teacher, teachers=[{"name": teacher}], targets=targets), _place(shards))
-    halves = at_rate(torch.tensor([[True, False, False, True]]), 8, 10.0)
-    assert halves.tolist() == [[True, True, False, False, False, False, True, True]]
-
-
 def test_only_the_teacher_whose_maps_are_matched_is_asked_for_them(shards):
     teachers = [{"name": "wavlm_mini"}, {"name": "logmel"}]
     terms = [
@@ -257,20 +252,6 @@ def test_what_is_made_never_has_the_name_of_what_comes_with_the_project(shards):
 
 def test_the_ending_of_a_known_systems_recipe_may_be_left_out():
     assert recipe.load("distilhubert").name == "distilhubert_like"
-
-
-def test_several_teachers_teach_through_their_own_heads(shards):
-    teachers = [
-        {"name": "wavlm_mini"},
-        {"name": "logmel"},
-        {"name": "mix", "mixture": {"wavlm_mini": 3.0, "random_mini": 1.0}},
-    ]
-    terms = [{"knowledge": "hidden", "of": of, "teacher": "last"} for of in ("wavlm_mini", "mix")]
-    terms.append({"knowledge": "hidden", "of": "logmel", "teacher": "last", "weight": 0.5})
-    weights = train.run(_write(shards.parent, teachers=teachers, terms=terms), _place(shards))[0]
-    (row,) = (json.loads(line) for line in (shards.parent / "s" / "curve.jsonl").open())
-    assert {name.split("_")[0] for name in row if name[0].isdigit()} == {"0", "1", "2"}
-    assert weights.is_file()
 
 
 def test_layers_and_leading_widths_of_the_teacher_are_where_a_student_begins(shards):

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from procedure_cases import TINY, noise, student
+from procedure_cases import TINY, moved_burst, noise, student
 
 from harness.interface import SlimbenchError
 from upstreams.distillation import procedures
 from upstreams.distillation.procedures.base import chance
+from upstreams.students.gendistiller import GenDistiller, GenShape
 
 CASES = {
     "plain": {},
@@ -18,6 +19,7 @@ CASES = {
     "sequence": {},
 }
 SHAPES = {"sequence": replace(TINY, compress=True)}
+GENERATOR = GenShape(layers=2, width=16, heads=2, ffn=24, position_kernel=8, position_groups=2, front="logmel")
 
 
 def test_the_plain_procedure_is_the_student():
@@ -40,8 +42,8 @@ def test_unknown_keys_are_named(kind):
         procedures.build({"kind": kind, **CASES[kind], "colour": "red"}, student(SHAPES.get(kind, TINY)))
 
 
-@pytest.mark.parametrize("kind", CASES)
-def test_a_view_depends_on_its_step_only(kind):
+@pytest.mark.parametrize("kind", ["gates", "supernet", "sequence"])
+def test_a_view_that_chance_has_a_part_in_depends_on_its_step_only(kind):
     model = student(SHAPES.get(kind, TINY))
     procedure = procedures.build({"kind": kind, **CASES[kind]}, model)
     views = [procedure.view(model, *noise(), None, 3, 0.5, chance(1, 3)).states[-1] for _ in range(2)]
@@ -49,6 +51,23 @@ def test_a_view_depends_on_its_step_only(kind):
     views.append(procedure.view(model, *noise(), None, 3, 0.5, chance(1, 3)).states[-1])
     assert torch.equal(views[0], views[1])
     assert torch.equal(views[0], views[2])
+    others = (procedure.view(model, *noise(), None, step, 0.5, chance(1, step)).states[-1] for step in range(4, 9))
+    assert not all(torch.equal(views[0], other) for other in others)
+
+
+@pytest.mark.parametrize("kind", [*CASES, "gendistiller"])
+def test_a_student_hears_nothing_of_masked_frames(kind):
+    model = GenDistiller(GENERATOR) if kind == "gendistiller" else student(SHAPES.get(kind, TINY))
+    procedure = procedures.build({"kind": kind, **CASES[kind]} if kind in CASES else {}, model)
+    *waves, masked = moved_burst()
+
+    @torch.no_grad()
+    def state(wave, mask):
+        return procedure.view(model, wave, torch.tensor([19_440] * 2), mask, 3, 0.5, chance(1, 3)).states[-1]
+
+    torch.testing.assert_close(state(waves[0], masked), state(waves[1], masked), atol=1e-4, rtol=0)
+    assert float((state(waves[0], None) - state(waves[1], None)).abs().max()) > 0.05
+    assert float((state(waves[0], masked) - state(waves[0].flip(0), masked)).abs().max()) > 0.05
 
 
 def test_faulty_settings_are_refused():
