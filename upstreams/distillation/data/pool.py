@@ -12,7 +12,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def real_rows(root: Path) -> list[tuple[Path, float | None, float | None]]:
     """Cuts of real speech that may be trained on: ``root/pretrain`` and the train splits of ``root/real``.
 
     A cut that shares any moment with one that a task of ``root/real`` has in dev or test is left out, whatever split
-    other tasks give it.
+    other tasks give it and under whatever path: links and copies are the same recording.
     """
     rows: dict[tuple[Path, float | None], float | None] = {}
     forbidden: dict[Path, list[tuple[float, float]]] = {}
@@ -100,12 +100,29 @@ def real_rows(root: Path) -> list[tuple[Path, float | None, float | None]]:
                     rows[cut] = float(row["seconds"]) if cut[1] is not None else None
                 else:
                     forbidden.setdefault(cut[0], []).append(_span(cut[1], row.get("seconds")))
+    same = _recordings({*forbidden, *(path for path, _ in rows)})
+    held: dict[Path, list[tuple[float, float]]] = {}
+    for path, spans in forbidden.items():
+        held.setdefault(same[path], []).extend(spans)
     kept = [
         (path, start, seconds)
         for (path, start), seconds in rows.items()
-        if not any(_meet(_span(start, seconds), other) for other in forbidden.get(path, ()))
+        if not any(_meet(_span(start, seconds), other) for other in held.get(same[path], ()))
     ]
     return sorted(kept, key=lambda cut: (str(cut[0]), cut[1] or 0.0))
+
+
+def _recordings(paths: Collection[Path]) -> dict[Path, Path]:
+    """For each path one that stands for its recording: the same for other spellings, links and copies."""
+    real = {path: path.resolve() for path in paths}
+    sizes: dict[int, list[Path]] = {}
+    for path in sorted({path for path in real.values() if path.is_file()}):
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    first: dict[str, Path] = {}
+    copies = {
+        path: first.setdefault(digest_file(path), path) for alike in sizes.values() if len(alike) > 1 for path in alike
+    }
+    return {path: copies.get(whole, whole) for path, whole in real.items()}
 
 
 def _span(start: float | None, seconds: str | float | None) -> tuple[float, float]:

@@ -145,7 +145,6 @@ def test_no_sample_of_dev_or_test_is_in_the_shard_of_real_speech(tmp_path):
     assert _moments(shard) == {(number, n) for number, found in spans.items() for span in found for n in range(*span)}
 
 
-@pytest.mark.xfail(reason="recordings are told apart by their paths as written", strict=True)
 @pytest.mark.parametrize("way", ["spelling", "link", "copy"])
 def test_a_recording_of_test_is_not_trained_on_under_another_path(way, tmp_path):
     for number in range(2):
