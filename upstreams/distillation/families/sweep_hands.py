@@ -88,7 +88,10 @@ class Workshop:
         if not all(file.is_file() for file in (*files, self.card(student))):
             return False
         remedy = f"give another --out, or delete {folder} and {self.place.work / student.name} to train it anew"
-        if reason := self._differs(read_json(files[-1], remedy), self.family.recipe(student)):
+        notes = read_json(files[-1], remedy)
+        if notes.get("sha256") != digest_file(files[0]):
+            return False  # a kill came between the two; the training ends with writing both again
+        if reason := self._differs(notes, self.family.recipe(student)):
             raise SlimbenchError(f"{folder} was made {reason}; {remedy}.")
         return True
 

@@ -16,6 +16,7 @@ import pytest
 from sweep_cases import COLUMNS, Stubs, family
 
 from harness import suite
+from harness.identity import digest_file
 from harness.interface import SlimbenchError
 from harness.registry import load_upstream
 from upstreams.distillation import recipe
@@ -229,7 +230,8 @@ def make(out, made, **more):
     (folder / "model.safetensors").write_bytes(made.name.encode())
     (folder / "config.json").write_text("{}")
     shards = ["synthetic-001-" + f"{number:04d}" for number in range(int(3 * made.data.hours))]  # of 20 minutes
-    notes = {"recipe": asdict(made), "teachers": {"wavlm_mini": TEACHER}, "shards": shards} | more
+    digest = digest_file(folder / "model.safetensors")
+    notes = {"recipe": asdict(made), "sha256": digest, "teachers": {"wavlm_mini": TEACHER}, "shards": shards} | more
     (folder / "provenance.json").write_text(json.dumps(notes))
     (out / f"{made.name}.yaml").write_text("name: x\n")
 
@@ -423,3 +425,14 @@ def test_the_verb_exits_with_1_after_a_failure(shop, tmp_path, capsys, monkeypat
     assert f"{hands.family.students[0].name}: no." in capsys.readouterr().out
     with pytest.raises(SlimbenchError, match="slimbench family --name none"):
         call("none", f"--families={tmp_path}")
+
+
+def test_weights_that_a_kill_left_beside_another_provenance_are_trained_again(shop):
+    hands, _ = shop
+    one = hands.family.students[0]
+    hands.train([one])
+    assert hands.trained(one)
+    (hands.place.out / one.name / "model.safetensors").write_bytes(b"older")
+    assert not hands.trained(one)
+    hands.train([one])
+    assert hands.trained(one)
