@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -13,7 +14,6 @@ from harness import registry
 from harness.interface import SlimbenchError, Upstream
 from upstreams.adapters.weights import read_tensors
 from upstreams.distillation.recipe import TeacherSpec
-from upstreams.distillation.search.assistants import mix
 from upstreams.distillation.terms.base import Side, View, layer_normed
 from upstreams.students.mini import MiniWavLM
 
@@ -128,6 +128,23 @@ class Standardised:
         found = self.teacher.view(waves, masked, maps)
         scaled = [(s - m) / d for s, m, d in zip(found.states, self.mean, self.deviation, strict=True)]
         return View(tuple(scaled), found.frames, found.maps)
+
+
+def mix(views: Sequence[View], weights: Sequence[float]) -> View:
+    """The weighted mean of assistants' views, state by state.
+
+    Raises:
+        SlimbenchError: they differ in the number of states, in width or in frames, or weights are not on the simplex.
+    """
+    if len(views) != len(weights) or not math.isclose(sum(weights), 1.0, abs_tol=1e-4) or min(weights) < 0:
+        raise SlimbenchError(f"{len(views)} assistants and weights {list(weights)}; write one each, that sum to 1.")
+    shapes = [[tuple(state.shape) for state in view.states] for view in views]
+    if any(shape != shapes[0] for shape in shapes):
+        raise SlimbenchError("assistants of different depths, widths or frame periods cannot be mixed; choose others.")
+    if any(not torch.equal(view.frames, views[0].frames) for view in views):
+        raise SlimbenchError("assistants that count an utterance's frames differently cannot be mixed; choose others.")
+    pairs = [zip(weights, states, strict=True) for states in zip(*(view.states for view in views), strict=True)]
+    return View(tuple(torch.stack([w * s for w, s in pair]).sum(0) for pair in pairs), views[0].frames)
 
 
 def full(waves: Tensor) -> Tensor:

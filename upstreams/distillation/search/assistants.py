@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import differential_evolution
 
 from harness.interface import SlimbenchError
-from upstreams.distillation.terms.base import View
 
 Array = NDArray[np.float64]
 Criterion = Callable[[Array], float]
@@ -142,20 +140,3 @@ def aligned(assistant: Array, target: Array, train: int, ridge: float = 1e-3) ->
     maps = np.linalg.solve(gram + penalty * np.eye(len(gram)), x[:train].T @ y)
     seen: Array = x @ maps + target[:train].mean(0)
     return seen
-
-
-def mix(views: Sequence[View], weights: Sequence[float]) -> View:
-    """The weighted mean of assistants' views, state by state.
-
-    Raises:
-        SlimbenchError: they differ in the number of states, in width or in frames, or weights are not on the simplex.
-    """
-    if len(views) != len(weights) or not np.isclose(sum(weights), 1.0, atol=1e-4) or min(weights) < 0:
-        raise SlimbenchError(f"{len(views)} assistants and weights {list(weights)}; write one each, that sum to 1.")
-    shapes = [[tuple(state.shape) for state in view.states] for view in views]
-    if any(shape != shapes[0] for shape in shapes):
-        raise SlimbenchError("assistants of different depths, widths or frame periods cannot be mixed; choose others.")
-    if any(not torch.equal(view.frames, views[0].frames) for view in views):
-        raise SlimbenchError("assistants that count an utterance's frames differently cannot be mixed; choose others.")
-    pairs = [zip(weights, states, strict=True) for states in zip(*(view.states for view in views), strict=True)]
-    return View(tuple(torch.stack([w * s for w, s in pair]).sum(0) for pair in pairs), views[0].frames)

@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge
 
 from harness.interface import SlimbenchError
 from upstreams.distillation.search import assistants
-from upstreams.distillation.search.assistants import RidgeProbe, aligned, mix, on_simplex, search
+from upstreams.distillation.search.assistants import RidgeProbe, aligned, on_simplex, search
+from upstreams.distillation.teachers import mix
 from upstreams.distillation.terms.base import View
 
 
