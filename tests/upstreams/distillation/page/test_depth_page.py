@@ -25,7 +25,7 @@ def test_the_controls_are_what_the_records_say(control):
     stated = [float(cell) for cell in line.strip("|").split("|")[1:]]
     wanted = [
         mean(values[name.format(depth), task] for name in MODELS[control])
-        for task in ("pr", "ic", "sid")
+        for task in ("pr", "ks", "ic", "sid", "er")
         for depth in (1, 3, 12)
     ]
     assert stated == pytest.approx(wanted, abs=0.051)
