@@ -180,11 +180,14 @@ def test_a_finished_run_is_not_written_again_and_other_settings_are_refused(shar
     assert (weights.parent / "provenance.json").stat().st_mtime_ns == before
     with pytest.raises(SlimbenchError, match="other settings, data"):  # the data: synthetic speech only
         train.run(file, _place(shards, data=None))
-    with pytest.raises(SlimbenchError, match="other settings, data"):
-        train.run(_write(shards.parent, optimiser={"lr": 0.5}), _place(shards))
-    other = _write(shards.parent, teachers=[{"name": "random_mini"}])
-    with pytest.raises(SlimbenchError, match="other settings, data"):
-        train.run(other, _place(shards))
+    for changes in ({"optimiser": {"lr": 0.5}}, {"teachers": [{"name": "random_mini"}]}):
+        other = _write(shards.parent, **changes)
+        with pytest.raises(SlimbenchError, match="students/s holds a model of another recipe"):
+            train.run(other, _place(shards))
+        with pytest.raises(SlimbenchError, match="other settings, data"):
+            train.run(other, _place(shards, out=shards.parent / "elsewhere"))
+    with pytest.raises(SlimbenchError, match="or of other steps"):
+        train.run(_write(shards.parent), _place(shards, steps=2))
     weights.unlink()
     _write(shards.parent, title="another title")  # says nothing about the training
     assert train.run(file, _place(shards)) == [weights]
