@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from small_recipe import SMALL
 
 from harness.interface import SlimbenchError
 from upstreams.distillation import exporting, recipe, teachers, train
@@ -16,14 +17,6 @@ from upstreams.distillation.data.batches import Batches
 from upstreams.distillation.data.statistics import fit_statistics
 from upstreams.distillation.learner import Learner, Moment, Sight, begin, make
 
-SMALL = {
-    "name": "s",
-    "kind": "distil",
-    "student": {"family": "mini", "layers": 2, "width": 32, "ffn": 64, "head_width": 16},
-    "terms": [{"knowledge": "hidden", "student": "layers", "teacher": "depth"}],
-    "data": {"hours": 0.3, "seed": 0, "seconds": 3.0},
-    "steps": 4,
-}
 SPACE = {"width": [16, 32], "heads": [1, 2], "ratio": [1.0, 2.0], "depth": [1, 2]}
 
 

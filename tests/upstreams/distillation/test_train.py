@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from small_recipe import SMALL
 
 from harness import locks, registry
 from harness.identity import digest_file
@@ -27,14 +28,6 @@ from upstreams.distillation.settings import said
 from upstreams.students.mini import MiniConfig, parameters
 
 RECIPES = sorted(file.stem for file in recipe.RECIPES.glob("*.yaml"))
-SMALL = {
-    "name": "s",
-    "kind": "distil",
-    "student": {"family": "mini", "layers": 2, "width": 32, "ffn": 64, "head_width": 16},
-    "terms": [{"knowledge": "hidden", "student": "layers", "teacher": "depth"}],
-    "data": {"hours": 0.3, "seed": 0, "seconds": 3.0},
-    "steps": 4,
-}
 
 STATEFUL = {
     "terms": [*SMALL["terms"], {"knowledge": "contrastive", "student": "last", "teacher": [12], "weight": 0.1}],
