@@ -25,10 +25,18 @@ def gather(results: Path, accepted: bool = False, lab: bool = False) -> list[Rec
 
 
 def merged(local: Iterable[Record], others: Iterable[Record]) -> list[Record]:
-    """Local records, then the others that are not of the same run. A run is its upstream's name and its key."""
-    mine = list(local)
-    known = {(record.upstream["name"], record.key) for record in mine}
-    return mine + [record for record in others if (record.upstream["name"], record.key) not in known]
+    """Local records, then the others, the first of each run. A run is its upstream's name and its key."""
+    found = list(local)
+    known = {_run(record) for record in found}
+    for record in others:
+        if _run(record) not in known:
+            known.add(_run(record))
+            found.append(record)
+    return found
+
+
+def _run(record: Record) -> tuple[str, str]:
+    return record.upstream["name"], record.key
 
 
 def _accepted() -> list[Record]:

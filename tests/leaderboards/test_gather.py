@@ -41,9 +41,20 @@ def test_a_broken_submission_is_an_error(tmp_path, monkeypatch):
 
 
 def test_the_students_of_the_lab_come_only_where_asked(tmp_path):
-    found = {record.upstream["name"] for record in gather.gather(tmp_path, lab=True)}
     grid = {
         f"dvw_1.0m_d{depth}_{how}_s{seed}" for depth in (1, 2, 3, 6, 12) for how in ("pred", "l2l") for seed in (0, 1)
     }
-    assert grid <= found
-    assert not found & {record.upstream["name"] for record in verification.accepted()}
+    assert grid <= {record.upstream["name"] for record in gather.gather(tmp_path, lab=True)}
+    assert not grid & {record.upstream["name"] for record in gather.gather(tmp_path, accepted=True)}
+
+
+def test_a_run_that_the_board_and_the_lab_both_hold_comes_once(tmp_path, monkeypatch):
+    shared, board, student = fake("fbank", "ks", 10.0), fake("logmel", "ks", 20.0), fake("random_mini", "ks", 30.0)
+    again = fake("fbank", "ks", 11.0)
+    assert again.key == shared.key
+
+    def accepted(folder=None):
+        return [again, student] if folder == verification.LAB else [shared, board]
+
+    monkeypatch.setattr(verification, "accepted", accepted)
+    assert gather.gather(tmp_path, accepted=True, lab=True) == [shared, board, student]
