@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import listing, registry
-from harness.arguments import positive
+from harness.arguments import new_verb, positive
 from harness.interface import SlimbenchError
 from harness.store import cache_verb
 
@@ -67,15 +67,16 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_check(verbs)
     _add_new_upstream(verbs)
     cache_verb.add_verb(verbs)
-    results = verbs.add_parser("results", help="list the records", description="List the records.")
+    results = new_verb(verbs, "results", "list the records")
     results.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)"
     )
     results.add_argument("--json", action="store_true", help="one object per record")
     results.set_defaults(run=_results)
-    # A verb of a plug-in is imported only when it is the one that was asked for.
+    # A verb of a plug-in is imported only when it was asked for, or when all are listed with their words.
+    listed = given[:1] in ([], ["-h"], ["--help"])
     for name, add in registry.verbs().items():
-        if name in given[:1]:
+        if listed or name in given[:1]:
             add(verbs)
         else:
             verbs.add_parser(name, help=f"see 'slimbench {name} --help'", add_help=False)
@@ -126,7 +127,7 @@ def _add_bench(verbs: Any) -> None:
         ("plan", _plan, "say what a bench would do and what it costs; at most the suite's data are made"),
         ("bench", _bench, "run an upstream on a suite; what has a record is not run again"),
     ):
-        verb = verbs.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+        verb = new_verb(verbs, name, text, parents=(common,))
         verb.set_defaults(run=action)
     verb.add_argument(
         "--no-report",
@@ -145,9 +146,7 @@ def _add_bench(verbs: Any) -> None:
 
 
 def _add_list(verbs: Any) -> None:
-    verb = verbs.add_parser(
-        "list", help="list upstreams, tasks or suites", description="List upstreams, tasks or suites."
-    )
+    verb = new_verb(verbs, "list", "list upstreams, tasks or suites")
     verb.add_argument("what", choices=("upstreams", "tasks", "suites"))
     verb.add_argument("--json", action="store_true", help="with all fields, as JSON")
     verb.add_argument("--available", action="store_true", help="only upstreams whose weights are here")
@@ -162,7 +161,7 @@ def _add_list(verbs: Any) -> None:
 
 def _add_check(verbs: Any) -> None:
     text = "try on made-up sound whether an upstream keeps every promise; no data needed"
-    verb = verbs.add_parser("check", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(verbs, "check", text)
     verb.add_argument("--upstream", required=True, metavar="NAME", help="name of a card, or path of a card file")
     verb.add_argument("--device", default="cpu", help="auto, cpu or cuda (default: cpu)")
     verb.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
@@ -172,7 +171,7 @@ def _add_check(verbs: Any) -> None:
 
 def _add_new_upstream(verbs: Any) -> None:
     text = "draft a card from a checkpoint"
-    verb = verbs.add_parser("new-upstream", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(verbs, "new-upstream", text)
     verb.add_argument("path", type=Path, metavar="PATH", help="checkpoint file or model folder")
     verb.add_argument("--name", metavar="NAME", help="of the upstream (default: that of the file or folder)")
     verb.add_argument(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic, records
+from harness.arguments import new_verb
 from harness.identity import digest_bytes, digest_json
 from harness.interface import SlimbenchError
 from leaderboards.gather import gather
@@ -57,7 +58,7 @@ class Options:
 def add_verb(subparsers: Any) -> None:
     """Add ``report`` to the command line."""
     text = "make tables and figures from records and published rows"
-    verb = subparsers.add_parser("report", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "report", text)
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: RESULTS/report)")
     for what in ("suite", "upstreams", "tasks"):

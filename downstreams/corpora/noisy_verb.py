@@ -6,21 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from downstreams.corpora.noisy import KINDS, Recipe, make
+from harness.arguments import new_verb
 from harness.interface import SPLITS, SlimbenchError, Split
 from harness.progress import Progress, say
 
 
 def add_action(actions: Any) -> None:
     """Add ``noisy`` to the actions of the verb ``data``."""
-    text = "Copy a data folder and add noise, or a second speaker, to the audio of its test split."
-    action = actions.add_parser("noisy", help="make a noisy copy of a data folder", description=text)
+    text = "copy a data folder with noise, or a second speaker, in the audio of its test split"
+    action = new_verb(actions, "noisy", text)
     action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data folder, which is only read")
     action.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the noisy copy goes")
     action.add_argument("--snr", type=float, default=5.0, metavar="DB", help="signal-to-noise ratio (default: 5)")
     action.add_argument(
         "--kind",
-        choices=KINDS,
+        choices=("noise", "speaker", "mixed"),
         default="noise",
         help="coloured noise, a second speaker from the train split, or both (default: noise)",
     )
@@ -44,6 +44,8 @@ def splits_of(text: str) -> tuple[Split, ...]:
 
 
 def _noisy(options: argparse.Namespace) -> None:
+    from downstreams.corpora.noisy import Recipe, make
+
     recipe = Recipe(options.snr, options.kind, options.seed, splits_of(options.splits))
     with Progress("add noise", 1, "utterances") as progress:
         note = make(options.data, options.out, recipe, progress)

@@ -14,6 +14,7 @@ from typing import Any
 
 from downstreams.corpora import noisy_verb, official
 from downstreams.corpora.official import Corpus, Expected, Finding
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 
 _SHOWN = 5
@@ -23,10 +24,10 @@ _SHOWN = 5
 def add_verb(subparsers: Any) -> None:
     """Add ``data check`` and ``data noisy``."""
     about = "check official corpora, make noisy data"
-    parser = subparsers.add_parser("data", help=about, description=about[0].upper() + about[1:] + ".")
+    parser = new_verb(subparsers, "data", about)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "Say which corpora of a suite are found, missing or incomplete, and what must come out."
-    check = actions.add_parser("check", help="say which corpora are there", description=text)
+    text = "say which corpora of a suite are found, missing or incomplete, and what must come out"
+    check = new_verb(actions, "check", text)
     check.add_argument("suite", choices=("superb",), help="the suite")
     check.add_argument("words", nargs="*", metavar="DATA=DIR", help="folder with the corpora; the same as --data")
     check.add_argument("--data", type=Path, metavar="DIR", help="folder with the corpora")

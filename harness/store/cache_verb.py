@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _ABOUT = "list, verify or prune the stored features; what is deleted is made again when it is needed"
 _PRUNE = """\
-Delete what was used longest ago. Without --yes it is only said what would go. Stores that another process has open
+What was used longest ago goes first. Without --yes it is only said what would go. Stores that another process has open
 are left alone; so are records, data and everything else in the cache."""
 
 
@@ -24,16 +25,16 @@ def add_verb(verbs: Any) -> None:
     """Add the verb to the command line."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="the cache (default: cache)")
-    verb = verbs.add_parser("cache", help=_ABOUT, description=_ABOUT[0].upper() + _ABOUT[1:] + ".")
+    verb = new_verb(verbs, "cache", _ABOUT)
     actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     text = "one row per feature store, last used first"
-    listed = actions.add_parser("list", parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+    listed = new_verb(actions, "list", text, parents=(common,))
     listed.add_argument("--json", action="store_true", help="one object per store")
     listed.set_defaults(run=_list)
 
     text = "read every shard and compare its checksums; exit status 1 if one is damaged"
-    verify = actions.add_parser("verify", parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+    verify = new_verb(actions, "verify", text, parents=(common,))
     verify.add_argument("--repair", action="store_true", help="delete what is damaged, so that it is made again")
     verify.add_argument(
         "--audio",
@@ -43,7 +44,7 @@ def add_verb(verbs: Any) -> None:
     verify.set_defaults(run=_verify)
 
     text = "delete features by size, age or upstream"
-    prune = actions.add_parser("prune", parents=[common], help=text, description=_PRUNE)
+    prune = new_verb(actions, "prune", text, _PRUNE, (common,))
     prune.add_argument("--to", type=_number, metavar="GB", help="until all stores together take at most this")
     prune.add_argument(
         "--upstream", metavar="NAME", help="only of this upstream: a name, or how its fingerprint begins"

@@ -5,53 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import atomic
+from harness.arguments import new_verb
 from harness.cards import hint
 from harness.interface import SlimbenchError
 from harness.records import Record
-from leaderboards.comparison.compare import Comparison, compare
-from leaderboards.comparison.verdicts import markdown, verdict
 from leaderboards.gather import gather
-
-
-def plain(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as JSON values, with a verdict per pair."""
-    stable, apart = comparison.stability, comparison.differences
-    return {
-        "suite": comparison.suite,
-        "upstreams": list(comparison.upstreams),
-        "pairs": [{**asdict(pair), "verdict": verdict(pair)} for pair in comparison.pairs],
-        "stability": stable
-        and {
-            "upstreams": list(stable.upstreams),
-            "beats": {task: values.tolist() for task, values in stable.beats.items()},
-            "places": {task: values.tolist() for task, values in stable.places.items()},
-            "overall": {name: list(limits) for name, limits in stable.overall.items()},
-        },
-        "critical_differences": apart
-        and {
-            "mean_ranks": dict(apart.mean_ranks),
-            "tasks": apart.tasks,
-            "friedman_chi2": apart.chi2,
-            "friedman_p": apart.p,
-            "iman_davenport_f": apart.f,
-            "iman_davenport_p": apart.f_p,
-            "critical_difference": apart.critical,
-            "alpha": apart.alpha,
-            "groups": [list(group) for group in apart.groups],
-        },
-        "notes": list(comparison.notes),
-    }
 
 
 def add_verb(subparsers: Any) -> None:
     """Add ``compare`` to the command line."""
     text = "compare upstreams on the same test items: differences, intervals, tests, verdicts"
-    verb = subparsers.add_parser("compare", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "compare", text)
     verb.add_argument("upstreams", nargs="+", metavar="UPSTREAM", help="two or more names, as in records")
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
     verb.add_argument("--accepted", action="store_true", help="also the accepted submissions; local records come first")
@@ -65,6 +33,9 @@ def add_verb(subparsers: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from leaderboards.comparison.compare import compare
+    from leaderboards.comparison.verdicts import markdown, plain
+
     if options.repeats < 100:
         raise SlimbenchError(f"--repeats {options.repeats} gives no 95 % interval: use at least 100.")
     tasks = options.tasks.replace(",", " ").split()

@@ -1,10 +1,11 @@
-"""A comparison in words and as a Markdown page."""
+"""A comparison in words, as a Markdown page and as JSON values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from harness.show import face, number, printable
 from leaderboards.comparison.compare import ALPHA, Comparison, Pair
@@ -168,3 +169,33 @@ def _differences(apart: Differences) -> Iterator[str]:
     groups = [", ".join(map(escaped, group)) for group in apart.groups if len(group) > 1]
     yield ("Not separable by mean rank: " + "; ".join(groups) + ".") if groups else "All are separable by mean rank."
     yield ""
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON values, with a verdict per pair."""
+    stable, apart = comparison.stability, comparison.differences
+    return {
+        "suite": comparison.suite,
+        "upstreams": list(comparison.upstreams),
+        "pairs": [{**asdict(pair), "verdict": verdict(pair)} for pair in comparison.pairs],
+        "stability": stable
+        and {
+            "upstreams": list(stable.upstreams),
+            "beats": {task: values.tolist() for task, values in stable.beats.items()},
+            "places": {task: values.tolist() for task, values in stable.places.items()},
+            "overall": {name: list(limits) for name, limits in stable.overall.items()},
+        },
+        "critical_differences": apart
+        and {
+            "mean_ranks": dict(apart.mean_ranks),
+            "tasks": apart.tasks,
+            "friedman_chi2": apart.chi2,
+            "friedman_p": apart.p,
+            "iman_davenport_f": apart.f,
+            "iman_davenport_p": apart.f_p,
+            "critical_difference": apart.critical,
+            "alpha": apart.alpha,
+            "groups": [list(group) for group in apart.groups],
+        },
+        "notes": list(comparison.notes),
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import records, registry
+from harness.arguments import new_verb
 from harness.cards import hint
 from harness.interface import SlimbenchError
 from harness.progress import say
@@ -24,7 +25,7 @@ LEAST_REPEATS = 100
 def add_verb(subparsers: Any) -> None:
     """Add ``fidelity`` to the command line."""
     text = "compare a student with its teacher: do they answer alike, and are their states alike"
-    verb = subparsers.add_parser("fidelity", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "fidelity", text)
     verb.add_argument("student", metavar="STUDENT", help="name of an upstream, or path of a card file")
     verb.add_argument(
         "teacher", nargs="?", metavar="TEACHER", help="the same (default: the teacher that STUDENT names)"

@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from harness.arguments import new_verb
+
 
 def add_verb(subparsers: Any) -> None:
     """Add ``site`` to the command line."""
     text = "make the leaderboard page from records and published rows"
-    verb = subparsers.add_parser("site", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "site", text)
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where the page goes (default: RESULTS/site)")
     verb.add_argument("--no-published", action="store_true", help="leave out the rows published by others")

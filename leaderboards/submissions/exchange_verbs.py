@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FORMATS = ("csv", "model-index", "s3prl")
 def add_export(subparsers: Any) -> None:
     """Add ``export`` to the command line."""
     text = "write scores as CSV or for a model card, or test predictions as s3prl writes them"
-    verb = subparsers.add_parser("export", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "export", text)
     verb.add_argument("upstreams", nargs="*", metavar="UPSTREAM", help="names (default: all; one but for csv)")
     verb.add_argument("--as", dest="format", choices=FORMATS, default="csv", help="format (default: csv)")
     verb.add_argument("--suite", metavar="NAME", help="only records of this suite")
@@ -41,7 +42,7 @@ def add_export(subparsers: Any) -> None:
 def add_import(subparsers: Any) -> None:
     """Add ``import`` to the command line."""
     text = "read scores from CSV or a model card, or score predictions in s3prl's files"
-    verb = subparsers.add_parser("import", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "import", text)
     verb.add_argument("path", type=Path, metavar="PATH", help=".csv, .md or .yaml; else s3prl's folder or predict.zip")
     verb.add_argument("--suite", default="superb", metavar="NAME", help="s3prl: whose test set (default: superb)")
     verb.add_argument("--protocol", metavar="NAME", help="s3prl: one of the suite's protocols (default: its first)")

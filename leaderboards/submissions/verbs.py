@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import atomic
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 
 
 def add_submit(subparsers: Any) -> None:
     """Add ``submit`` to the command line."""
     text = "pack an upstream's records and card into one file that others can verify"
-    verb = subparsers.add_parser("submit", help=text, description=text[0].upper() + text[1:] + "; never its weights.")
+    verb = new_verb(subparsers, "submit", text, "Weights never go along.")
     verb.add_argument("upstream", metavar="UPSTREAM", help="name of a card, or path of a card file")
     verb.add_argument("--suite", default="", metavar="A,B", help="only records of these suites (default: all)")
     verb.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: results)")
@@ -27,7 +28,7 @@ def add_submit(subparsers: Any) -> None:
 def add_verify(subparsers: Any) -> None:
     """Add ``verify`` to the command line."""
     text = "recompute every score and interval of submissions or records, and check keys, digests, protocol, test set"
-    verb = subparsers.add_parser("verify", help=text, description=text[0].upper() + text[1:] + ".")
+    verb = new_verb(subparsers, "verify", text)
     verb.add_argument("path", nargs="+", type=Path, metavar="FILE|FOLDER", help="submission, record, or folder of both")
     verb.add_argument(
         "--data", type=Path, metavar="DIR", help="data of the suite, for suites that are not known without"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ try:
     main({arguments})
 except SystemExit:
     pass
-heavy = {{"torch", "numpy", "pandas", "matplotlib", "transformers", "leaderboards.report"}} & set(sys.modules)
+heavy = {{"torch", "numpy", "pandas", "matplotlib", "transformers", "scipy"}} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -43,6 +44,16 @@ def test_help_and_lists_import_nothing_heavy(arguments):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_help_says_of_every_verb_what_it_does(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert len(registry.verbs()) >= 16
+    for name in registry.verbs():
+        assert re.search(rf"^    {name}\s+\S+ \S+", text, re.MULTILINE), name
+    assert "see 'slimbench" not in text
 
 
 def listed(capsys, *arguments):

@@ -265,16 +265,16 @@ def limited(found: Recipe, steps: int | None) -> Recipe:
     return replace(found, steps=steps, stages=tuple({**one, "steps": steps} for one in found.stages))
 
 
-def deciding(found: Recipe) -> Any:
+def deciding(found: Recipe | Pretraining) -> Any:
     """What a recipe says, as plain values without defaults and without what changes nothing about the model."""
     told = {key: value for key, value in said(found).items() if key == "stages" or key not in TOLD}
     return json.loads(json.dumps(told))
 
 
-def made_by(notes: Mapping[str, Any], found: Recipe) -> bool:
+def made_by(notes: Mapping[str, Any], found: Recipe | Pretraining) -> bool:
     """Whether the recipe in a provenance, whatever its age, would make what ``found`` makes."""
     try:
-        made = typed(Recipe, notes.get("recipe"), "provenance.json")
+        made = typed(type(found), notes.get("recipe"), "provenance.json")
     except SlimbenchError:
         return False
     return bool(deciding(made) == deciding(found))

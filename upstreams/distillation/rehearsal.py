@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.interface import SlimbenchError
 from upstreams.distillation import exporting, files, recipe, teachers
 from upstreams.distillation.learner import Learner, make
-from upstreams.distillation.recipe import Recipe
+from upstreams.distillation.recipe import Pretraining, Recipe
 
 
 def rehearse(recipes: Sequence[Recipe], out: Path) -> None:
@@ -32,11 +32,15 @@ def rehearse(recipes: Sequence[Recipe], out: Path) -> None:
                 raise SlimbenchError(f"{place}: {str(error).removeprefix(f'Recipe {item.name}: ')}") from error
             for suffix in learner.procedure.names:
                 recipe.check_product(item.name, suffix)
-                _keep(item, out / exporting.own_name(f"{item.name}{suffix}"))
+                keep(item, out / exporting.own_name(f"{item.name}{suffix}"))
 
 
-def _keep(item: Recipe, folder: Path) -> None:
-    """Refuse to train what would replace a model of another recipe."""
+def keep(item: Recipe | Pretraining, folder: Path) -> None:
+    """Refuse to train what would replace a model of another recipe.
+
+    Raises:
+        SlimbenchError: ``folder`` holds such a model.
+    """
     notes = folder / "provenance.json"
     if notes.is_file() and not recipe.made_by(files.read_json(notes, f"delete {folder}"), item):
         raise SlimbenchError(

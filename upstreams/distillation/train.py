@@ -351,19 +351,22 @@ def pretrained(found: Pretraining, place: Place) -> list[Path]:
         raise SlimbenchError("A pre-training runs on CPUs; give --device cpu.")
     if place.device != "cpu":
         say(f"{found.name}: a pre-training runs on the CPU; {place.device} is left alone")
+    if place.steps is not None:
+        found = replace(found, iterations=tuple(replace(one, steps=place.steps) for one in found.iterations))
+    out = place.out / exporting.own_name(found.name)
+    rehearsal.keep(found, out)
     shards = place.shards(found.data)
     batches = batches_of(found.data, shards, place)
     folders = [place.work / f"{found.name}-{number + 1}" for number in range(len(found.iterations))]
     model = None
     for iteration, folder in zip(found.iterations, folders, strict=True):
-        chosen = iteration if place.steps is None else replace(iteration, steps=place.steps)
-        model = pretrain.run(chosen, model, batches, shards, folder)
+        model = pretrain.run(iteration, model, batches, shards, folder)
     assert model is not None  # noqa: S101
     if rank_and_world()[0] == 0:
         origin = {"shards": [file.stem for file in shards]} | exporting.history(folders)
-        weights = exporting.export(model, place.out / exporting.own_name(found.name), asdict(found), origin)
+        weights = exporting.export(model, out, asdict(found), origin)
         exporting.write_card(weights, model, {"title": found.title or found.name, "source": f"recipe {found.name}"})
-    return [place.out / exporting.own_name(found.name) / "model.safetensors"]
+    return [out / "model.safetensors"]
 
 
 def device(asked: str) -> str:

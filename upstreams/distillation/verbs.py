@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import positive
+from harness.arguments import new_verb, positive
 
 WORK, STUDENTS = Path("runs"), Path("students")
 """Where checkpoints and where models with their cards go, unless said otherwise."""
@@ -56,7 +56,7 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(subparsers: Any, verb: str, text: str, default: str) -> None:
-    parser = subparsers.add_parser(verb, help=text, description=text)
+    parser = new_verb(subparsers, verb, text)
     parser.add_argument("recipe", nargs="?", default=default, help=f"recipe name or YAML file (default {default})")
     add_places(parser)
     parser.set_defaults(run=_run)
@@ -64,9 +64,9 @@ def _add(subparsers: Any, verb: str, text: str, default: str) -> None:
 
 def add_pretrain(subparsers: Any) -> None:
     """Add ``pretrain``: train a teacher from scratch; resumes where a killed run stopped."""
-    _add(subparsers, "pretrain", "Pre-train a model from scratch, resumably.", "wavlm_mini")
+    _add(subparsers, "pretrain", "pre-train a model from scratch, resumably", "wavlm_mini")
 
 
 def add_distill(subparsers: Any) -> None:
     """Add ``distill``: train a student from a teacher; resumes where a killed run stopped."""
-    _add(subparsers, "distill", "Distil a student from a teacher, resumably.", "distilhubert_like")
+    _add(subparsers, "distill", "distil a student from a teacher, resumably", "distilhubert_like")

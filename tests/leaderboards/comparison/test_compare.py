@@ -9,7 +9,7 @@ from harness import records, stats
 from harness.interface import SlimbenchError
 from leaderboards.comparison import verb
 from leaderboards.comparison.compare import compare, holm
-from leaderboards.comparison.verdicts import escaped, markdown, verdict
+from leaderboards.comparison.verdicts import escaped, markdown, plain, verdict
 
 RIGHT = {"ks": {"wavlm_mini": 0.9, "distilled_wavlm": 0.88, "random_mini": 0.5},
          "asr": {"wavlm_mini": 0.7, "distilled_wavlm": 0.4, "random_mini": 0.1}}  # fmt: skip
@@ -82,11 +82,11 @@ def test_three_upstreams_are_compared_pair_by_pair_and_over_tasks():
     p = [pair.p for pair in found.pairs]
     assert [pair.p_holm for pair in found.pairs] == holm(p)
     assert list(found.differences.mean_ranks) == ["wavlm_mini", "distilled_wavlm", "random_mini"]
-    plain = json.loads(json.dumps(verb.plain(found), allow_nan=False))
-    assert len(plain["pairs"]) == 6
-    assert plain["pairs"][0]["verdict"]
-    assert plain["critical_differences"]["tasks"] == 2
-    assert np.asarray(plain["stability"]["beats"]["overall"]).shape == (3, 3)
+    values = json.loads(json.dumps(plain(found), allow_nan=False))
+    assert len(values["pairs"]) == 6
+    assert values["pairs"][0]["verdict"]
+    assert values["critical_differences"]["tasks"] == 2
+    assert np.asarray(values["stability"]["beats"]["overall"]).shape == (3, 3)
     page = markdown(found)
     assert page.count("\n- ") == 6
     assert "Nemenyi" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -74,6 +75,28 @@ def test_an_export_that_a_kill_cut_short_is_none(tmp_path):
     (folder / "provenance.json").write_text("{")
     with pytest.raises(SlimbenchError, match=r"provenance\.json is damaged"):
         exporting.is_made(folder, "new")
+
+
+def test_a_pre_training_replaces_no_model_of_another(shards):
+    """Its provenance says the steps that were done, which then tell a shorter training from a longer one."""
+    own = {"config": {"layers": 1, "width": 32, "ffn": 64, "head_width": 16}, "units": 8, "steps": 9, "lr": 1e-3}
+    values = {"name": "p", "kind": "pretrain", "data": {"hours": 0.3, "seed": 0, "seconds": 3}, "iterations": [own]}
+    root = shards.parent
+    file = root / "p.yaml"
+    file.write_text(yaml.safe_dump(values))
+    place = train.Place(root, root / "data", root / "students", steps=2)
+    (weights,) = train.run(file, place)
+    notes = json.loads((weights.parent / "provenance.json").read_text())
+    assert [one["steps"] for one in notes["recipe"]["iterations"]] == [2]
+    before = weights.read_bytes()
+    with pytest.raises(SlimbenchError, match="students/p holds a model of another recipe, or of other steps"):
+        train.run(file, replace(place, steps=3))
+    file.write_text(yaml.safe_dump({**values, "iterations": [{**own, "lr": 0.5}]}))
+    with pytest.raises(SlimbenchError, match="students/p holds a model of another recipe"):
+        train.run(file, place)
+    assert weights.read_bytes() == before
+    file.write_text(yaml.safe_dump({**values, "title": "says nothing about the training"}))
+    assert train.run(file, place) == [weights]
 
 
 @pytest.mark.parametrize("front", ["teacher", "data"])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 def add_family(subparsers: Any) -> None:
     """Add ``family``."""
-    text = "Solve student shapes of equal size, print the grid and write one recipe per student."
-    parser = subparsers.add_parser("family", help=text, description=text)
+    text = "solve student shapes of equal size, print the grid and write one recipe per student"
+    parser = new_verb(subparsers, "family", text)
     parser.add_argument("--params", default="1.0M,2.5M", metavar="A,B", help="budgets (default: %(default)s)")
     parser.add_argument("--depths", default="1,2,3,4,6,8,12", metavar="A,B", help="layers (default: %(default)s)")
     parser.add_argument("--methods", default="pred,l2l", metavar="A,B", help="how to distil (default: %(default)s)")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.arguments import positive
+from harness.arguments import new_verb, positive
 from harness.interface import SlimbenchError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def add_sweep(subparsers: Any) -> None:
     """Add ``sweep``."""
-    text = "Distil and bench all students of a family, cheapest first; the same command goes on after an interruption."
-    parser = subparsers.add_parser("sweep", help=text, description=text)
+    text = "distil and bench all students of a family, cheapest first; the same command goes on after an interruption"
+    parser = new_verb(subparsers, "sweep", text)
     parser.add_argument("family", metavar="FAMILY", help="name of a family in --families, or path of its folder")
     parser.add_argument("--plan", action="store_true", help="only say what would be done and how long training takes")
     parser.add_argument(

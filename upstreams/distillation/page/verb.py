@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.arguments import new_verb
 from harness.interface import SlimbenchError
 from upstreams.distillation.verbs import STUDENTS
 
@@ -18,8 +19,8 @@ SUITES = "embedded,real-mini,embedded-noisy,real-mini-noisy"
 
 def add_recipes(subparsers: Any) -> None:
     """Add ``recipes``."""
-    text = "List the built-in recipes; with --write, make the page about them from the records of their students."
-    parser = subparsers.add_parser("recipes", help=text, description=text)
+    text = "list the built-in recipes; with --write, make the page about them from the records of their students"
+    parser = new_verb(subparsers, "recipes", text)
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page, such as docs/recipes.md")
     parser.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="records (default: %(default)s)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from harness.arguments import above_zero, positive
+from harness.arguments import above_zero, new_verb, positive
 from harness.interface import SlimbenchError
 from upstreams.distillation.verbs import add_folders, add_places, card_of, place
 
@@ -19,11 +19,8 @@ HELD_OUT = 40_000_000
 
 def add_subnets(subparsers: Any) -> None:
     """Add ``subnets``: the best subnet of a once-for-all recipe under a budget of parameters, as an upstream."""
-    text = (
-        "Search the subnets of a once-for-all recipe under a budget of parameters and cut the best one out; trains the "
-        "recipe first where it is not trained."
-    )
-    parser = subparsers.add_parser("subnets", help=text, description=text)
+    text = "search the subnets of a once-for-all recipe under a budget of parameters and cut the best one out"
+    parser = new_verb(subparsers, "subnets", text, "Trains the recipe first where it is not trained.")
     parser.add_argument("recipe", nargs="?", default="lighthubert_like", help="recipe name or YAML file (%(default)s)")
     parser.add_argument("--params", required=True, metavar="1.4M", help="parameters at most")
     parser.add_argument(
@@ -78,8 +75,8 @@ def _subnets(arguments: argparse.Namespace) -> int:
 
 def add_mixture(subparsers: Any) -> None:
     """Add ``mixture``: weights of teacher assistants by differential evolution."""
-    text = "Find how to mix teacher assistants of equal shape, by differential evolution on crops of the pool."
-    parser = subparsers.add_parser("mixture", help=text, description=text)
+    text = "find how to mix teacher assistants of equal shape, by differential evolution on crops of the pool"
+    parser = new_verb(subparsers, "mixture", text)
     parser.add_argument("assistants", help="upstreams or cards of equal states, separated by commas")
     parser.add_argument("--teacher", default="wavlm_mini", help="what they stand for (default: %(default)s)")
     parser.add_argument("--hours", type=above_zero, default=16.0, help="of synthetic speech in the pool (%(default)s)")
