@@ -86,8 +86,8 @@ sweep: .venv/.ready ## distil and bench all students of FAMILY on SUITES, cheape
 	@$(RUN) sweep '$(FAMILY)' --suites '$(SUITES)' --device '$(DEVICE)' --results '$(RESULTS)' --cache '$(CACHE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(TASKS),--tasks '$(TASKS)')
 
-test: .venv/.ready ## run the tests
-	$(BIN)/python -m pytest
+test: .venv/.ready ## run the tests, a file at a time on each of at most four cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.ready ## check style and types
 	$(BIN)/ruff check .
