@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,21 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     # A verb of a plug-in is imported only when it was asked for, or when all are listed with their words.
     listed = given[:1] in ([], ["-h"], ["--help"])
     for name, add in registry.verbs().items():
-        if listed or name in given[:1]:
+        if name in given[:1]:
             add(verbs)
+        elif listed:
+            _add_listed(verbs, name, add)
         else:
-            verbs.add_parser(name, help=f"see 'slimbench {name} --help'", add_help=False)
+            verbs.add_parser(name)
     return parser
+
+
+def _add_listed(verbs: Any, name: str, add: Callable[..., None]) -> None:
+    """Add a plug-in's verb to the list of verbs; one that cannot be loaded takes no other along."""
+    try:
+        add(verbs)
+    except SlimbenchError as error:
+        verbs.add_parser(name, help=str(error).replace("%", "%%"))
 
 
 def _add_bench(verbs: Any) -> None:

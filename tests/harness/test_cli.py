@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import toy_data
@@ -54,6 +55,20 @@ def test_help_says_of_every_verb_what_it_does(capsys):
     for name in registry.verbs():
         assert re.search(rf"^    {name}\s+\S+ \S+", text, re.MULTILINE), name
     assert "see 'slimbench" not in text
+
+
+def test_a_verb_that_cannot_be_loaded_says_so_in_the_list_and_takes_no_other_along(capsys, monkeypatch):
+    verbs = registry.verbs()
+    gone = partial(registry.resolve, "gone_100%.verb:add_verb")
+    monkeypatch.setattr(registry, "verbs", lambda: {**verbs, "sing": lambda _: gone()})
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "sing Cannot load gone_100%.verb:add_verb: No module named" in text
+    assert "sweep distil and bench all students" in text
+    assert cli.main(["list", "suites"]) == 0
+    assert cli.main(["sing"]) == 2
 
 
 def listed(capsys, *arguments):
