@@ -1,8 +1,8 @@
 """Archives and streams made to do harm, cut off, changed, or no checkpoint at all."""
 
 import io
-import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -143,7 +143,7 @@ def test_failed_downloads_are_named(content, reason, remedy, name, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"Not found\n", b"\x80", pickle.dumps({"a": 1}), b"\x1f\x8b" + b"0" * 99, b"PK\3\4", b"PK\3\4" + b"0" * 99,
-     b"PK\5\6" + bytes(18), os.urandom(99), torch_files._LEGACY_START, b"RIFF\0\0\0\0WAVE"],
+     b"PK\5\6" + bytes(18), random.Random(0).randbytes(99), torch_files._LEGACY_START, b"RIFF\0\0\0\0WAVE"],
     ids=lambda data: repr(data[:12]),
 )  # fmt: skip
 def test_other_files_are_no_checkpoints(content, tmp_path):
