@@ -12,12 +12,17 @@ UPSTREAM = "wavlm_mini"
 
 
 def members(upstream=UPSTREAM):
-    return archive.unpack(ACCEPTED / f"{upstream}.zip")
+    """Of an accepted submission the card and the records of suite ``embedded``, whose test set is known."""
+    return _of(archive.unpack(ACCEPTED / f"{upstream}.zip"), "/embedded/")
 
 
 def few_members():
     """Of an accepted submission one record, so that it is verified fast."""
-    files = {name: data for name, data in members().items() if "/" not in name or "/ks-" in name}
+    return _of(members(), "/ks-")
+
+
+def _of(files, part):
+    files = {name: data for name, data in files.items() if "/" not in name or part in name}
     stated = json.loads(files[submission.MANIFEST])
     stated["files"] = {name: entry for name, entry in stated["files"].items() if name in files}
     return {**files, submission.MANIFEST: json.dumps(stated).encode()}
