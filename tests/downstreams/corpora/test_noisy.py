@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 from noisy_tree import RATE, noisy_bytes, pairs, ratio, rows_of, speech, table
 
-from downstreams.corpora import embedded, noisy, noisy_embedded, pieces
+from downstreams.corpora import embedded, noisy, noisy_embedded, noisy_verb, pieces
 from harness import data, manifest, suite
 from harness.interface import SlimbenchError
 
@@ -205,3 +206,10 @@ def test_the_noisy_embedded_suite_is_the_copy_of_the_clean_one(tmp_path, monkeyp
     assert noisy_embedded.digest(tmp_path / "built") == embedded.digest(tmp_path / "copied")
     assert noisy_embedded.digest(tmp_path / "built") != embedded.digest(tmp_path / "clean")
     assert not (tmp_path / "built/.clean").exists()
+
+
+def test_the_verb_takes_every_kind_and_no_other():
+    actions = argparse.ArgumentParser().add_subparsers()
+    noisy_verb.add_action(actions)
+    (kind,) = (one for one in actions.choices["noisy"]._actions if one.dest == "kind")
+    assert tuple(kind.choices) == noisy.KINDS
